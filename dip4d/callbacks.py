@@ -1,0 +1,227 @@
+"""What happens around the fit: progress, checkpoints, volumes, comparison, pictures. Each can be taken out alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from rich.progress import BarColumn, Progress, TextColumn
+from torch import Tensor
+
+from dip4d.conventional import Baseline, Conventional
+from dip4d.data import TiltRows
+from dip4d.io import write_volumes
+from dip4d.metrics import psnr, ssim
+from dip4d.module import DIP4D
+from dip4d.run_folder import CHECKPOINT, METRICS, ORTHOSLICES, VOLUMES
+from dip4d.tracking import log_comparison, log_frames, log_picture
+
+METHODS = ("sirt_whole", "sirt_window", "sirt_frozen")
+KEY_FRAMES = 6  # frames shown in figures
+
+
+class ProgressLine(L.Callback):
+    """A bar with loss, held-out error and time left; where nobody watches, a line now and then."""
+
+    def __init__(self, seconds_between_lines: float = 30.0) -> None:
+        self.pause, self._last = seconds_between_lines, 0.0
+        self._bar: Progress | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: DIP4D) -> None:
+        self._last = time.monotonic()
+        self._begun, self._done = self._last, module.schedule.progress(trainer.global_step)
+        if sys.stdout.isatty():
+            self._bar = Progress(TextColumn("fitting"), BarColumn(None), TextColumn("{task.fields[state]}"))
+            self._bar.add_task("fit", total=1.0, state="")
+            self._bar.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, module: DIP4D, *_) -> None:
+        now, done = time.monotonic(), module.schedule.progress(trainer.global_step)
+        if self._bar is None and now - self._last < self.pause:
+            return
+        self._last = now
+        left = (now - self._begun) / max(done - self._done, 1e-9) * (1 - done)
+        shown = {k.split("/")[0]: float(v) for k, v in trainer.progress_bar_metrics.items()}
+        state = f"step {trainer.global_step}  loss {shown.get('train', math.nan):.4f}"
+        if "held_out" in shown:
+            state += f"  held-out error {shown['held_out']:.4f}"
+        state += f"  {int(left // 60)}:{int(left % 60):02d} left"
+        if self._bar is None:
+            print(f"{done:4.0%}  {state}", flush=True)
+        else:
+            self._bar.update(self._bar.task_ids[0], completed=done, state=state)
+
+    def on_train_end(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(self, *_) -> None:
+        self.on_train_end()
+
+
+class Checkpoints(L.Callback):
+    """Writes the checkpoint every so many seconds and at the end; the last one is whole at any moment."""
+
+    def __init__(self, run: Path, seconds: float) -> None:
+        self.path, self.seconds, self._last = run / CHECKPOINT, seconds, 0.0
+
+    def on_train_start(self, *_) -> None:
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_) -> None:
+        if time.monotonic() - self._last > self.seconds:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, *_) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        partial = self.path.with_name(self.path.name + ".part")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, self.path)
+        self._last = time.monotonic()
+
+
+class Volumes(L.Callback):
+    """Writes the volume of every frame when the fit is done."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / VOLUMES
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if trainer.is_global_zero:
+            data: TiltRows = trainer.datamodule
+            frames, depth, bins = data.series.shape
+            write_volumes(
+                self.path,
+                (v.numpy() for v in module.volumes(data, data.progress)),
+                (frames, depth, bins, bins),
+                data.series.times_s,
+                data.series.pixel_nm,
+            )
+
+
+class Pictures(L.Callback):
+    """Logs the orthoslices of a few frames whenever the held-out error is measured."""
+
+    def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if trainer.logger is not None and trainer.is_global_zero:
+            data: TiltRows = trainer.datamodule
+            z = densest_slice(data.series.images)
+            with torch.no_grad():
+                batch = data.batch([z]).to(module.device)
+                progress = torch.linspace(0, 1, KEY_FRAMES, device=module.device)[None]
+                slices = module(batch.z, batch.rows, progress)[0].cpu().numpy()
+            log_picture(trainer.logger, "orthoslices", np.concatenate(slices, axis=1), trainer.global_step)
+
+
+class Comparison(L.Callback):
+    """Stands ours beside conventional reconstruction: scores against the truth, held-out errors, orthoslices.
+
+    The conventional ones are found before the fit, and scored with ours after it. truth: (t, z, y, x) or None.
+    seconds: about how long scoring one method may take; where a method is slower, frames between are left out (null).
+    Writes metrics.json and orthoslices.npz.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        conventional: Conventional,
+        methods: Iterable[str],
+        truth: np.ndarray | None,
+        began: float,
+        seconds: float,
+    ) -> None:
+        self.run, self.conventional, self.truth, self.began, self.seconds = run, conventional, truth, began, seconds
+        self.methods = [m for m in METHODS if m in methods and (m != "sirt_frozen" or truth is not None)]
+        self.baselines: list[Baseline] = []
+
+    def on_fit_start(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.baselines = []
+        for name in self.methods:
+            baseline = self.conventional.baseline(name)
+            self.baselines.append(baseline)
+            found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
+            held_out = "" if baseline.held_out is None else f", held-out error {baseline.held_out:.4f}"
+            print(f"{name}: {found}{held_out}", flush=True)
+            if trainer.logger is not None and baseline.held_out is not None:
+                trainer.logger.log_metrics({f"held_out/{name}": baseline.held_out}, step=trainer.global_step)
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        data: TiltRows = trainer.datamodule
+        ours = list(v.numpy() for v in module.volumes(data, data.progress[list(self._key_frames(data))]))
+        metrics: dict = {
+            "methods": {"dip": self._score(v.numpy() for v in module.volumes(data, data.progress))},
+            "held_out": {"dip": none_if_nan(module.held_out_error(data))},
+        }
+        pictures = orthoslices("dip", ours, data)
+        for baseline in self.baselines:
+            key_volumes = [baseline.volume(t) for t in self._key_frames(data)]
+            pictures |= orthoslices(baseline.name, key_volumes, data)
+            stride = max(1, math.ceil(baseline.seconds * len(data.progress) / self.seconds))
+            scores = self._score(baseline.volume(t) if t % stride == 0 else None for t in range(len(data.progress)))
+            metrics["methods"][baseline.name] = scores | {"settings": baseline.settings}
+            if baseline.held_out is not None:
+                metrics["held_out"][baseline.name] = baseline.held_out
+        if self.truth is not None:
+            pictures |= orthoslices("truth", [self.truth[t] for t in self._key_frames(data)], data)
+        metrics |= {
+            "steps": trainer.global_step,
+            "fit_seconds": module.schedule.elapsed(),
+            "seconds": time.monotonic() - self.began,
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "data_range": None if self.truth is None else float(self.truth.max()),
+            "times_s": data.series.times_s.tolist(),
+            "pixel_nm": data.series.pixel_nm,
+        }
+        np.savez(self.run / ORTHOSLICES, frames=np.array(self._key_frames(data)), **pictures)
+        (self.run / METRICS).write_text(json.dumps(metrics, indent=1, allow_nan=False))
+        if trainer.logger is not None:
+            log_frames(trainer.logger, metrics["methods"])
+            log_comparison(trainer.logger, metrics)
+
+    def _key_frames(self, data: TiltRows) -> Sequence[int]:
+        return np.unique(np.linspace(0, len(data.progress) - 1, KEY_FRAMES).round().astype(int)).tolist()
+
+    def _score(self, volumes: Iterable[np.ndarray | None]) -> dict[str, list[float | None]]:
+        """PSNR and SSIM of each frame; nothing without truth."""
+        if self.truth is None:
+            return {}
+        scores: dict[str, list[float | None]] = {"psnr": [], "ssim": []}
+        data_range = float(self.truth.max())
+        for volume, truth in zip(volumes, self.truth, strict=True):
+            scores["psnr"].append(None if volume is None else psnr(volume, truth, data_range))
+            scores["ssim"].append(None if volume is None else none_if_nan(ssim(volume, truth, data_range)))
+        return scores
+
+
+def densest_slice(images: np.ndarray) -> int:
+    """The z with the most intensity in images (t, z, s)."""
+    return int(images.sum((0, 2)).argmax())
+
+
+def orthoslices(name: str, volumes: Sequence[np.ndarray | Tensor], data: TiltRows) -> dict[str, np.ndarray]:
+    """The (y, x) slice through the densest z and the (z, x) slice through the middle, of some volumes."""
+    z, y = densest_slice(data.series.images), data.series.shape[2] // 2
+    return {
+        f"{name}_yx": np.stack([v[z] for v in volumes]),
+        f"{name}_zx": np.stack([v[:, y] for v in volumes]),
+    }
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,243 @@
+"""The configuration: every key, its default, its range and a sentence about it, each stated once.
+
+`load_config` merges YAML files and ``key=value`` overrides into it; whatever does not fit is refused by name before
+any work starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dip4d.errors import InputError
+from dip4d.simulate import SCHEMES, SPECIMENS
+
+
+def key(default: Any, sentence: str, low: float | None = None, high: float | None = None, among: Any = None) -> Any:
+    """A key of the configuration: its default, what it means, and its range or the names it may take."""
+    metadata = {"sentence": sentence, "low": low, "high": high, "among": None if among is None else list(among)}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_MAY_CHANGE = {"run.dir", "run.resume", "logger", "train.steps", "train.max_minutes", "train.checkpoint_seconds"}
+
+
+@dataclass
+class Run:
+    dir: str | None = key(None, "Folder of this run; by default runs/<time>-<what>.")
+    seed: int = key(0, "The one seed: specimen, noise, held-out rows and weights all derive from it.", low=0)
+    resume: bool = key(False, "Go on from the last checkpoint in run.dir.")
+    overwrite: bool = key(False, "Replace the run that run.dir already holds.")
+
+
+@dataclass
+class Data:
+    path: str | None = key(None, "A tilt series file (.mrc .ali .st .rec .mrcs .tif .tiff .npy .npz); empty: simulate.")
+    angles: str | None = key(None, "Angle file (.tlt .rawtlt .txt .csv .mdoc), where the series lacks its own.")
+    tilt_axis: str = key("y", "The image axis along which the tilt axis lies: x (columns) or y (rows).", among="xy")
+    pixel_nm: float | None = key(None, "Pixel size in nm, where the file does not know it.", low=1e-6)
+    bin: int = key(1, "Whole-number binning of the images.", low=1)
+    crop: list[int] | None = key(None, "Window (z0, z1, s0, s1) of the images in pixels, cut before binning.", low=0)
+    background: str = key("auto", "Level to subtract from the images: auto (median of the border), none, or a number.")
+    hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
+    truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
+
+
+@dataclass
+class Simulate:
+    specimen: str = key("nanostar_alloying", "What changes: shape, composition, or both.", among=SPECIMENS)
+    size: int = key(64, "Edge of the volume in voxels.", low=8)
+    frames: int = key(100, "Number of images.", low=2)
+    scheme: str = key("grs", "Order of the angles: golden-ratio scanning, one sweep, or several.", among=SCHEMES)
+    sweeps: int = key(5, "Number of sweeps of the scheme pingpong.", low=1)
+    max_angle: float = key(70.0, "Largest tilt angle in degrees.", low=1, high=90)
+    dose: float = key(500.0, "Poisson noise: counts at the brightest pixel; 0 for none.", low=0)
+
+
+@dataclass
+class Network:
+    use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
+    channels: int = key(48, "Channels of the decoder.", low=8)
+    rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
+    windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
+
+
+@dataclass
+class Train:
+    steps: int = key(2000, "Optimiser steps.", low=1)
+    max_minutes: float | None = key(None, "Time budget; the schedule fits itself to it and ends inside.", low=0.01)
+    learning_rate: float = key(3e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
+    slices: int = key(8, "Positions z in a batch; each brings all its rows.", low=1)
+    checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
+
+
+@dataclass
+class Compare:
+    methods: list[str] = key(
+        ["sirt_whole", "sirt_window", "sirt_frozen"],
+        "Conventional reconstructions to stand beside; sirt_frozen needs truth.",
+        among=["sirt_whole", "sirt_window", "sirt_frozen"],
+    )
+    iterations: int = key(150, "The most iterations of SIRT; the best number up to it is used.", low=1)
+    windows: list[int] = key([20, 30, 40, 60], "Widths in images of the sliding window; the best is used.", low=2)
+
+
+@dataclass
+class Config:
+    run: Run = field(default_factory=Run)
+    data: Data = field(default_factory=Data)
+    simulate: Simulate = field(default_factory=Simulate)
+    network: Network = field(default_factory=Network)
+    train: Train = field(default_factory=Train)
+    compare: Compare = field(default_factory=Compare)
+    logger: str = key("wandb", "Where the run is tracked; wandb works offline, without an account.",
+                      among=["wandb", "tensorboard", "csv"])  # fmt: skip
+    trainer: dict[str, Any] = key({}, "Passed to the Lightning Trainer, for example trainer.accelerator=gpu.")
+
+
+def load_config(arguments: Sequence[str]) -> Config:
+    """YAML files and ``key=value`` overrides, later ones winning, as a checked `Config`.
+
+    A leading ``--`` is allowed, as W&B sweeps write it. Raises InputError for an unknown key (with the nearest known
+    one), a wrong type or a value out of range.
+    """
+    config = OmegaConf.structured(Config)
+    for argument in arguments:
+        argument = argument.removeprefix("--")
+        if "=" in argument:
+            layer, source = _override(argument), argument
+        elif argument.endswith((".yaml", ".yml")):
+            layer, source = _file(Path(argument)), argument
+        else:
+            raise InputError(f"'{argument}' is neither a .yaml file nor key=value; see --help")
+        for name in _leaves(layer):
+            _check_known(name, source)
+        try:
+            config = OmegaConf.merge(config, layer)
+        except OmegaConfBaseException as error:
+            raise InputError(f"{source}: {error.full_key or ''}: {str(error).splitlines()[0]}") from None
+    config = OmegaConf.to_object(config)
+    _check_values(config)
+    return config
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Writes all keys, so that ``train.py path`` repeats the run, in a new folder and from any working directory."""
+    run = dataclasses.replace(config.run, dir=None, resume=False, overwrite=False)
+    files = {k: str(Path(v).resolve()) for k in ("path", "angles", "truth") if (v := getattr(config.data, k))}
+    config = dataclasses.replace(config, run=run, data=dataclasses.replace(config.data, **files))
+    OmegaConf.save(OmegaConf.structured(config), path)
+
+
+def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
+    """The configuration to resume with: the saved one, with the arguments on top.
+
+    Raises InputError if they change what the network is or what it has seen.
+    """
+    before, after = load_config([str(saved)]), load_config([str(saved), *arguments])
+    was = {name: value for name, _, value in _entries(before)}
+    for name, _, value in _entries(after):
+        changed = value != was[name] and not (was[name] and Path(str(value)).resolve() == Path(str(was[name])))
+        if changed and name not in _MAY_CHANGE and name.split(".")[0] not in ("trainer", "compare"):
+            raise InputError(f"cannot resume with {name}={value}: the run began with {was[name]}")
+    return after
+
+
+def help_text() -> str:
+    """All keys with their defaults and sentences."""
+    lines = []
+    for name, entry, default in _entries(Config()):
+        among = entry.metadata["among"]
+        choice = f" One of: {', '.join(among)}." if among and isinstance(default, str) else ""
+        shown = "" if default is None else OmegaConf.to_yaml(default).strip() if isinstance(default, str) else default
+        lines.append(f"  {name + '=' + str(shown):42s} {entry.metadata['sentence']}{choice}")
+    return "\n".join(lines)
+
+
+def _entries(section: Any, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """Every key below a section: its dotted name, its field and its value."""
+    for entry in dataclasses.fields(section):
+        value = getattr(section, entry.name)
+        if dataclasses.is_dataclass(value):
+            yield from _entries(value, f"{prefix}{entry.name}.")
+        else:
+            yield prefix + entry.name, entry, value
+
+
+def _file(path: Path) -> DictConfig:
+    if not path.is_file():
+        raise InputError(f"{path}: no such configuration file")
+    try:
+        layer = OmegaConf.load(path)
+    except Exception as error:
+        raise InputError(f"{path}: not a YAML file ({str(error).splitlines()[0]})") from None
+    if not isinstance(layer, DictConfig):
+        raise InputError(f"{path}: must hold keys such as 'train: {{steps: 500}}'")
+    return layer
+
+
+def _override(argument: str) -> DictConfig:
+    try:
+        return OmegaConf.from_dotlist([argument])
+    except Exception as error:
+        raise InputError(f"'{argument}': not a readable key=value ({str(error).splitlines()[0]})") from None
+
+
+def _leaves(layer: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name in layer:
+        node = layer._get_node(name)
+        if isinstance(node, DictConfig) and not node._is_none() and len(node):
+            yield from _leaves(node, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _check_known(name: str, source: str) -> None:
+    known = [entry for entry, _, _ in _entries(Config()) if entry != "trainer"]
+    known += [f"trainer.{p}" for p in inspect.signature(lightning.Trainer.__init__).parameters if p != "self"]
+    sections = {k.split(".")[0] for k in known if "." in k}
+    if name in known or name in sections:
+        return
+    names_only = {k.split(".")[-1]: k for k in known}
+    near = difflib.get_close_matches(name, known, 1) or [
+        names_only[n] for n in difflib.get_close_matches(name.split(".")[-1], names_only, 1)
+    ]
+    hint = f"; did you mean {near[0]}?" if near else "; see --help"
+    raise InputError(f"{source}: unknown key {name}{hint}")
+
+
+def _check_values(config: Config) -> None:
+    for name, entry, value in _entries(config):
+        meta = entry.metadata
+        for item in value if isinstance(value, list) else [value]:
+            if meta["among"] and item not in meta["among"]:
+                near = difflib.get_close_matches(str(item), meta["among"], 1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise InputError(f"{name}={item} must be one of {', '.join(meta['among'])}{hint}")
+            for bound, wrong, word in ((meta["low"], lambda v, b: not v >= b, "at least"),
+                                       (meta["high"], lambda v, b: not v <= b, "at most")):  # fmt: skip
+                if bound is not None and item is not None and wrong(item, bound):
+                    raise InputError(f"{name}={item} must be {word} {bound:g}; the nearest valid value is {bound:g}")
+    if config.data.crop is not None and len(config.data.crop) != 4:
+        raise InputError(f"data.crop={config.data.crop} must be four numbers: z0, z1, s0, s1")
+    if config.data.background not in ("auto", "none"):
+        try:
+            float(config.data.background)
+        except ValueError:
+            raise InputError(f"data.background={config.data.background} must be auto, none or a number") from None
+    if config.run.resume and config.run.overwrite:
+        raise InputError("run.resume and run.overwrite exclude each other")
+    if config.run.resume and config.run.dir is None:
+        raise InputError("run.resume=true needs run.dir, the folder of the run to go on with")

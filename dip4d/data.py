@@ -1,0 +1,124 @@
+"""Tilt rows, indexed by (z, t), in named batches.
+
+A batch holds a few positions z and, for each, all its rows: one pass of the network over z then serves all its times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from dip4d.tilt_series import TiltSeries
+
+
+@dataclass
+class Rows:
+    """Rows of a tilt series at B positions z, n times each.
+
+    values: (B, n, S), intensity. t: (B, n), frame number. progress: (B, n), time scaled to 0..1 over the series.
+    angles: (B, n), tilt in radians.
+    """
+
+    values: Tensor
+    t: Tensor
+    progress: Tensor
+    angles: Tensor
+
+    def take(self, index: Tensor) -> Rows:
+        """The rows at `index` (B, k) along n."""
+        return Rows(
+            self.values.gather(1, index[..., None].expand(-1, -1, self.values.shape[-1])),
+            *(v.gather(1, index) for v in (self.t, self.progress, self.angles)),
+        )
+
+    def to(self, device: torch.device) -> Rows:
+        return Rows(*(v.to(device) for v in (self.values, self.t, self.progress, self.angles)))
+
+
+@dataclass
+class Batch:
+    """z: (B,), position along the tilt axis, in pixels. rows: those to train on. held_out: those kept aside."""
+
+    z: Tensor
+    rows: Rows
+    held_out: Rows
+
+    def to(self, device: torch.device, **_) -> Batch:
+        return Batch(self.z.to(device), self.rows.to(device), self.held_out.to(device))
+
+
+def choose_held_out(frames: int, slices: int, share: float, seed: int) -> Tensor:
+    """(Z, T), True for the rows kept aside: the same number at every z, drawn from the seed, spread over time.
+
+    The first and the last image lose no rows. At least one row is kept aside unless `share` is 0, and at least two
+    are left to train on.
+    """
+    held = torch.zeros(slices, frames, dtype=torch.bool)
+    count = min(max(1, round(share * frames)), frames - 2) if share > 0 else 0
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(slices, frames - 2, generator=generator).argsort(1)[:, :count] + 1
+    return held.scatter(1, order, True)
+
+
+class StepSampler(Sampler[list[int]]):
+    """Batches of positions z, one a step; what a step sees depends on (seed, step) alone, so that a run can resume."""
+
+    def __init__(self, slices: int, batch: int, steps: int, seed: int, first_step: Callable[[], int]) -> None:
+        self.slices, self.batch, self.steps, self.seed = slices, min(batch, slices), steps, seed
+        self.first_step = first_step
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step(), self.steps):
+            sweep, place = divmod(step * self.batch, self.slices)  # each sweep visits every z once
+            order = np.concatenate([self._order(sweep), self._order(sweep + 1)])
+            yield order[place : place + self.batch].tolist()
+
+    def _order(self, sweep: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, sweep)).permutation(self.slices)
+
+
+class TiltRows(L.LightningDataModule):
+    """Batches of the rows of one tilt series.
+
+    series: images (t, z, s). held_out: (Z, T), as by `choose_held_out`. slices: positions z in a batch. steps: how
+    many training batches. Everything lies in memory and is sliced, never copied row by row.
+    """
+
+    def __init__(self, series: TiltSeries, held_out: Tensor, slices: int, steps: int, seed: int) -> None:
+        super().__init__()
+        frames, positions, _ = series.shape
+        assert held_out.shape == (positions, frames)
+        self.series, self.slices, self.steps, self.seed = series, slices, steps, seed
+        self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()  # (Z, T, S)
+        self.progress = torch.from_numpy(series.progress).float()
+        self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
+        self.known = (~held_out).nonzero()[:, 1].view(positions, -1)  # (Z, n)
+        self.held_out = held_out.nonzero()[:, 1].view(positions, -1)  # (Z, h)
+
+    def batch(self, z: list[int] | Tensor) -> Batch:
+        """The batch of the given positions."""
+        z = torch.as_tensor(z)
+        return Batch(z.float(), self._rows(z, self.known[z]), self._rows(z, self.held_out[z]))
+
+    def _rows(self, z: Tensor, t: Tensor) -> Rows:
+        return Rows(self.rows[z[:, None], t], t, self.progress[t], self.angles[t])
+
+    def train_dataloader(self) -> DataLoader:
+        positions = self.rows.shape[0]
+        sampler = StepSampler(positions, self.slices, self.steps, self.seed, lambda: self.trainer.global_step)
+        return DataLoader(range(positions), batch_sampler=sampler, collate_fn=self.batch)
+
+    def all_batches(self) -> DataLoader:
+        """Every position once, in order."""
+        return DataLoader(range(self.rows.shape[0]), batch_size=self.slices, collate_fn=self.batch)
+
+    val_dataloader = predict_dataloader = all_batches

@@ -1,0 +1,52 @@
+"""Volume-time series on disk: OME-TIFF, written and read frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from dip4d.errors import InputError
+
+
+def write_volumes(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    shape: tuple[int, int, int, int],
+    times_s: np.ndarray,
+    pixel_nm: float | None = None,
+) -> None:
+    """Writes volumes (t, z, y, x), float32, as one OME-TIFF that Fiji and napari open as a hyperstack.
+
+    frames: T arrays (z, y, x), taken one at a time, so that never more than one is in memory. times_s: (t,) seconds,
+    in the metadata of every plane. pixel_nm: the voxel size. The file appears under its name only when it is whole.
+    """
+    t, z, _, _ = shape
+    metadata: dict = {
+        "axes": "TZYX",
+        "Plane": {"DeltaT": [float(s) for s in times_s for _ in range(z)], "DeltaTUnit": ["s"] * (t * z)},
+    }
+    if pixel_nm is not None:
+        metadata |= {f"PhysicalSize{a}": float(pixel_nm) for a in "XYZ"}
+        metadata |= {f"PhysicalSize{a}Unit": "nm" for a in "XYZ"}
+    partial = path.with_name(path.name + ".part")
+    planes = (np.ascontiguousarray(plane, dtype=np.float32) for frame in frames for plane in frame)
+    with tifffile.TiffWriter(partial, ome=True, bigtiff=True) as tif:
+        tif.write(planes, shape=shape, dtype=np.float32, photometric="minisblack", metadata=metadata)
+    partial.replace(path)
+
+
+def open_volumes(path: Path) -> np.ndarray:
+    """The volumes (t, z, y, x) of a file by `write_volumes`, mapped, not loaded. Raises InputError."""
+    try:
+        return tifffile.memmap(path, mode="r")
+    except Exception as error:
+        raise InputError(f"{path}: not a volume file of a run ({error})") from None
+
+
+def frames_of(path: Path) -> Iterator[np.ndarray]:
+    """The volumes of `open_volumes`, one frame (z, y, x) at a time."""
+    for frame in open_volumes(path):
+        yield np.array(frame)

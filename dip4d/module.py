@@ -1,0 +1,173 @@
+"""The fit: a LightningModule in which network, microscope and loss, each handed in, meet in one line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from dip4d.data import Batch, Rows, TiltRows
+from dip4d.physics import Microscope
+
+SHOWN = 0.7  # share of a position's rows that the network is shown in a training step; it answers for the others
+CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
+
+
+class Schedule:
+    """How far the fit is, 0..1, by steps or by time, whichever is further; and the learning rate for it.
+
+    One cycle (Smith and Topin 2019): a cosine up during the first 30 %, a cosine down to nothing at the end, so the
+    whole cycle fits whatever the budget. steps: at most so many. seconds: the fit ends so long after `began` (a
+    time.monotonic()), whatever else was done since; None for no limit. Without a limit, or where it does not bind, the
+    learning rate depends on the step alone and a run can be repeated exactly.
+    """
+
+    def __init__(self, steps: int, seconds: float | None = None, began: float | None = None) -> None:
+        self.steps, self.seconds = steps, seconds
+        self.began = time.monotonic() if began is None else began
+        self.spent = 0.0  # in earlier parts of an interrupted run
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Called when the fit starts, or goes on: what is left of the time is its own."""
+        self._started = time.monotonic()
+        if self.seconds is not None:
+            self.seconds -= self._started - self.began
+
+    def elapsed(self) -> float:
+        return self.spent + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    def progress(self, step: int) -> float:
+        by_time = 0.0 if self.seconds is None else self.elapsed() / max(self.seconds, 1.0)
+        return min(1.0, max(step / self.steps, by_time))
+
+    def learning_rate(self, step: int, peak: float) -> float:
+        p, warm = self.progress(step), 0.3
+        if p < warm:
+            low = peak / 25
+            return low + (peak - low) * 0.5 * (1 - math.cos(math.pi * p / warm))
+        return peak * 0.5 * (1 + math.cos(math.pi * (p - warm) / (1 - warm))) + peak * 1e-4
+
+
+class DIP4D(L.LightningModule):
+    """Fits a network to one tilt series.
+
+    network: offers `features` and `render`, as `dip4d.network.BoundedLowRank`. microscope: the forward model.
+    loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
+    back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
+
+    In a training step the network is shown most of the rows of each position and answers for the rest, so it cannot
+    copy the noise of a row that it is asked about (the idea of Noise2Inverse, Hendriksen et al. 2020).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        microscope: Microscope,
+        loss: nn.Module,
+        schedule: Schedule,
+        learning_rate: float,
+        windows: int,
+        brightest: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
+        self.learning_rate, self.windows, self.brightest, self.seed = learning_rate, windows, brightest, seed
+        self._squares = torch.zeros(2, dtype=torch.float64)
+
+    def images(self, rows: Rows) -> Tensor | None:
+        """What the network is shown of the rows: (B, windows, Y, X), or None."""
+        if self.windows == 0:
+            return None
+        seen = self.microscope.back_project(rows.values, rows.angles, rows.progress, self.windows)
+        return seen * (CONTRAST / self.brightest)
+
+    def forward(self, z: Tensor, rows: Rows | None, progress: Tensor) -> Tensor:
+        """Orthoslices (B, n, Y, X) at positions z (B,) and times progress (B, n), given rows of z, or none."""
+        return self.network.render(self.network.features(z, None if rows is None else self.images(rows)), progress)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        shown, asked = self._split(batch.rows)
+        slices = self(batch.z, shown, asked.progress)
+        loss = self.loss(self.microscope.project(slices, asked.angles), asked.values)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
+        return loss
+
+    def _split(self, rows: Rows) -> tuple[Rows | None, Rows]:
+        """The rows that the network is shown and those it is asked for, drawn anew from (seed, step)."""
+        if self.windows == 0:
+            return None, rows
+        b, n = rows.t.shape
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
+        order = torch.rand(b, n, generator=generator).argsort(1).to(rows.t.device)
+        count = min(max(round(SHOWN * n), 1), n - 1)
+        return rows.take(order[:, :count]), rows.take(order[:, count:])
+
+    def on_train_start(self) -> None:
+        self.schedule.start()
+
+    def on_train_batch_end(self, *_) -> None:
+        if self.schedule.progress(self.global_step) >= 1:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), self.learning_rate, betas=(0.9, 0.99))
+        relative = lambda step: self.schedule.learning_rate(step, 1.0)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, relative)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_epoch_start(self) -> None:
+        self._squares.zero_()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self._squares += self.held_out_squares(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("held_out/dip", relative_error(self._squares), prog_bar=True)
+
+    def held_out_squares(self, batch: Batch) -> Tensor:
+        """`squares` of the held-out rows, predicted from what the other rows tell."""
+        slices = self(batch.z, batch.rows, batch.held_out.progress)
+        return squares(self.microscope.project(slices, batch.held_out.angles), batch.held_out.values)
+
+    @torch.no_grad()
+    def held_out_error(self, data: TiltRows) -> float:
+        """Relative error of all held-out rows; NaN if there are none."""
+        return relative_error(sum(self.held_out_squares(batch.to(self.device)) for batch in data.all_batches()))
+
+    @torch.no_grad()
+    def volumes(self, data: TiltRows, progress: Tensor) -> Iterator[Tensor]:
+        """Yields the volume (Z, Y, X) at each progress (T,), intensity per voxel, on the CPU.
+
+        The features of all positions are kept, the volumes are not.
+        """
+        features = []
+        for batch in data.all_batches():
+            batch = batch.to(self.device)
+            features.append(self.network.features(batch.z, self.images(batch.rows)))
+        for p in progress.tolist():
+            time = [torch.full((len(f), 1), p, device=self.device) for f in features]
+            yield torch.cat([self.network.render(f, t)[:, 0].cpu() for f, t in zip(features, time, strict=True)])
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["seconds"] = self.schedule.elapsed()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.schedule.spent = checkpoint["seconds"]
+
+
+def squares(predicted: Tensor, measured: Tensor) -> Tensor:
+    """(2,): the sums of the squared differences and of the squared measurements."""
+    return torch.stack([(predicted - measured).double().square().sum(), measured.double().square().sum()]).cpu()
+
+
+def relative_error(sums: Tensor) -> float:
+    """The root of the ratio of `squares`; NaN where nothing was measured."""
+    error, norm = sums.tolist()
+    return math.sqrt(error / norm) if norm > 0 else math.nan

@@ -1,0 +1,111 @@
+"""The deep image prior: from a position z and what was measured there to the orthoslice at any time.
+
+A network here is two functions: ``features(z, images)``, what a position z is given once, and ``render(features,
+progress)``, the orthoslices at any times made from it. Another architecture only has to offer these two. It knows
+positions, times and pixels, but neither angles nor detectors.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_COARSEST = 8  # pixels: the decoder starts from a learned pattern of about this size
+_Z_OCTAVES = 4  # Fourier features of z: up to 2^3 half periods over the volume
+_GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
+
+
+class Decoder(nn.Module):
+    """Draws maps of one z, coarse to fine: a learned pattern, upsampled and convolved, each layer modulated by z.
+
+    shape: (Y, X) of the maps. maps: how many to draw. depth: Z, how many positions the volume has. images: how many
+    images of a position it is shown (0: none); they enter at every scale. channels: width of all layers.
+    """
+
+    def __init__(self, shape: tuple[int, int], maps: int, depth: int, images: int, channels: int) -> None:
+        super().__init__()
+        self.shape, self.depth, self.images = shape, depth, images
+        levels = max(1, 1 + round(math.log2(min(shape) / _COARSEST)))
+        self.sizes = [tuple(-(-n // 2**k) for n in shape) for k in reversed(range(levels))]
+        width = 64
+        self.position = nn.Sequential(
+            nn.Linear(1 + 2 * _Z_OCTAVES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
+        self.pattern = nn.Parameter(0.3 * torch.randn(1, channels, *self.sizes[0]))
+        self.first = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
+        self.second = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
+        self.enter = nn.ModuleList(nn.Conv2d(images, channels, 1) for _ in self.sizes) if images else None
+        self.draw = nn.Conv2d(channels, maps, 1)
+        with torch.no_grad():
+            self.draw.weight *= 0.3
+            self.draw.bias.zero_()
+
+    def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
+        """z: (B,), pixels. images: (B, C, Y, X), or None. Returns (B, maps, Y, X)."""
+        z = self.position(_fourier(2 * z / max(self.depth - 1, 1) - 1))
+        x = self.pattern.expand(len(z), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        if images is None and self.enter is not None:
+            images = x.new_zeros(len(z), self.images, *self.shape)
+        for level, size in enumerate(self.sizes):
+            if level:
+                x = F.interpolate(x, size=size, mode="bilinear")
+            shown = None if self.enter is None else self.enter[level](F.adaptive_avg_pool2d(images, size))
+            if shown is not None and level == 0:
+                x = x + shown
+            x = self.first[level](x, z)
+            if shown is not None and level > 0:
+                x = x + shown
+            x = self.second[level](x, z)
+        return self.draw(x)
+
+
+class _Layer(nn.Module):
+    """Convolution, normalisation, and a gain and an offset for each channel that depend on z."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.convolve = nn.Conv2d(channels, channels, 3, padding=1)
+        self.normalise = nn.GroupNorm(math.gcd(8, channels), channels)
+        self.modulate = nn.Linear(width, 2 * channels)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        gain, offset = self.modulate(z)[:, :, None, None].chunk(2, dim=1)
+        return F.silu(self.normalise(self.convolve(x)) * (1 + gain) + offset)
+
+
+def _fourier(z: Tensor) -> Tensor:
+    """z in -1..1, (B,), to (B, 1 + 2 octaves)."""
+    phase = z[:, None] * (math.pi / 2) * 2 ** torch.arange(_Z_OCTAVES, device=z.device)
+    return torch.cat([z[:, None], phase.sin(), phase.cos()], dim=1)
+
+
+class BoundedLowRank(nn.Module):
+    """Orthoslices whose logit is a mixture of a few maps, with weights that change smoothly in time:
+
+        slice(y, x; z, t) = m sigmoid(4 sum_k psi_k(t) D_k(y, x; z) - 2)
+
+    D_k: drawn by the decoder, one pass for all times. psi_k: the first `rank` cosines of time, the k-th divided by
+    ``1 + damping k``. m: learned, from `brightest`, the intensity per voxel expected of the brightest material.
+    Non-negative and bounded; smooth in t however the rows flicker. The low rank outside of a bound follows dynamic
+    shape sensing (Kadu, Lucka and Batenburg), the decoder the deep image prior (Yoo et al. 2021).
+    """
+
+    def __init__(self, decoder: Decoder, rank: int, damping: float, brightest: float) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.register_buffer("order", torch.arange(rank).float(), persistent=False)
+        self.damping = damping
+        self.log_bound = nn.Parameter(torch.tensor(math.log(brightest)))
+
+    def features(self, z: Tensor, images: Tensor | None) -> Tensor:
+        """z: (B,), in pixels, fractions allowed. images: (B, C, Y, X) or None. Returns the maps (B, K, Y, X)."""
+        return self.decoder(z, images)
+
+    def render(self, features: Tensor, progress: Tensor) -> Tensor:
+        """progress: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
+        psi = torch.cos(math.pi * self.order * progress[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
+        logit = torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))  # (B, n, Y*X)
+        return (self.log_bound.exp() * logit.sigmoid()).unflatten(-1, features.shape[2:])

@@ -1,0 +1,47 @@
+"""The forward model between network and data: orthoslices to tilt rows, and back."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dip4d.projector import Geometry, Projector
+
+
+class Microscope:
+    """Projects orthoslices, each at the tilt of its own time, and back-projects rows into windows of time.
+
+    slice_shape: (Y, X) of an orthoslice. bins: S, the length of a row. No weights, nothing learned.
+    """
+
+    def __init__(self, slice_shape: tuple[int, int], bins: int) -> None:
+        self.slice_shape, self.bins = slice_shape, bins
+
+    def _operator(self, angles: Tensor) -> Projector:
+        return Projector(Geometry(self.slice_shape, self.bins, angles.reshape(-1, 1)))
+
+    def project(self, slices: Tensor, angles: Tensor) -> Tensor:
+        """slices: (B, n, Y, X), intensity per voxel. angles: (B, n), radians. Returns rows (B, n, S), intensity."""
+        return self._operator(angles)(slices.flatten(0, 1)).view(*angles.shape, self.bins)
+
+    def back_project(self, rows: Tensor, angles: Tensor, progress: Tensor, windows: int) -> Tensor:
+        """Filtered back-projections of the rows in Gaussian windows of time, (B, windows, Y, X), intensity per voxel.
+
+        rows: (B, n, S). angles: (B, n), radians. progress: (B, n), 0..1. The centres of the windows are spread evenly
+        over the series, their standard deviation is 1 / windows. Few views make streaks: this is what the network is
+        shown, not a reconstruction.
+        """
+        views = self._operator(angles).T(_ramp(rows).flatten(0, 1)[:, None])  # (B n, Y, X)
+        centres = torch.linspace(0, 1, windows, device=rows.device)
+        weights = torch.exp(-0.5 * ((progress[:, None] - centres[:, None]) * windows).square())  # (B, windows, n)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+        return (math.pi * weights @ views.view(*angles.shape, -1)).unflatten(-1, self.slice_shape)
+
+
+def _ramp(rows: Tensor) -> Tensor:
+    """Filters rows (..., S) by |frequency| (Ramachandran and Lakshminarayanan, PNAS 68:2236, 1971), zero-padded."""
+    length = rows.shape[-1]
+    frequency = torch.fft.rfftfreq(2 * length, device=rows.device)
+    return torch.fft.irfft(torch.fft.rfft(rows, 2 * length) * frequency, 2 * length)[..., :length]

@@ -1,0 +1,102 @@
+"""`Projector`: the operator with a transpose that hides which backend does the work."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from dip4d.projector import reference
+from dip4d.projector.geometry import Geometry
+
+
+def _backend(x: Tensor):
+    """The module whose `forward` and `adjoint` serve this tensor: numba for float32 on the CPU, else plain torch.
+
+    A CUDA backend takes its place here.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        from dip4d.projector import cpu
+
+        return cpu
+    return reference
+
+
+class Projector:
+    """Sums slices along the beam at the angles of a `Geometry`.
+
+    ``A(x)``: x (B, Y, X), intensity per pixel, to rows (B, n, S), intensity. ``A.T(y)``: the exact transpose.
+    When the geometry has own angles, B must be theirs. float32 on the CPU is fast; any other precision or device
+    runs the reference. Raises ValueError for a tensor of the wrong shape.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.geometry = geometry
+
+    @property
+    def domain_shape(self) -> tuple[int, int]:
+        """(Y, X) of a slice."""
+        return tuple(self.geometry.slice_shape)
+
+    @property
+    def range_shape(self) -> tuple[int, int]:
+        """(n, S) of its projections."""
+        return self.geometry.n_angles, self.geometry.bins
+
+    @cached_property
+    def T(self) -> _Transpose:
+        return _Transpose(self)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self._check(x, self.domain_shape, "slices (B, Y, X)")
+        return _Project.apply(x, self)
+
+    def _check(self, tensor: Tensor, tail: tuple[int, int], what: str) -> None:
+        own = None if self.geometry.shared else len(self.geometry.angles)
+        if tensor.ndim != 3 or tuple(tensor.shape[1:]) != tail or own not in (None, len(tensor)):
+            want = ("B" if own is None else own, *tail)
+            raise ValueError(f"expected {what} of shape {want}, got {tuple(tensor.shape)}")
+
+    def _forward(self, x: Tensor) -> Tensor:
+        g = self.geometry
+        return _backend(x).forward(x, g.angles.to(x.device), g.shift.to(x.device), g.bins)
+
+    def _adjoint(self, y: Tensor) -> Tensor:
+        g = self.geometry
+        return _backend(y).adjoint(y, g.angles.to(y.device), g.shift.to(y.device), self.domain_shape)
+
+
+class _Transpose:
+    """``A.T``: back-projects rows (B, n, S) to slices (B, Y, X)."""
+
+    def __init__(self, operator: Projector) -> None:
+        self.T = operator
+        self.geometry = operator.geometry
+        self.domain_shape, self.range_shape = operator.range_shape, operator.domain_shape
+
+    def __call__(self, y: Tensor) -> Tensor:
+        self.T._check(y, self.domain_shape, "rows (B, n, S)")
+        return _BackProject.apply(y, self.T)
+
+
+class _Project(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, operator: Projector) -> Tensor:
+        ctx.operator = operator
+        return operator._forward(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return _BackProject.apply(grad, ctx.operator), None
+
+
+class _BackProject(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y: Tensor, operator: Projector) -> Tensor:
+        ctx.operator = operator
+        return operator._adjoint(y)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return _Project.apply(grad, ctx.operator), None

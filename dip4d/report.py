@@ -1,0 +1,135 @@
+"""Tables and figures, made from the files of saved runs and from nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dip4d.errors import InputError
+from dip4d.metrics import comparison_rows
+from dip4d.run_folder import FIGURES, METRICS, ORTHOSLICES
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+LABELS = {
+    "truth": "truth",
+    "dip": "DIP-4D",
+    "sirt_frozen": "SIRT, frozen frames",
+    "sirt_window": "SIRT, sliding window",
+    "sirt_whole": "SIRT, whole series",
+}
+COLOURS = {"dip": "#c1121f", "sirt_frozen": "#003049", "sirt_window": "#669bbc", "sirt_whole": "#adb5bd"}
+
+
+def read_metrics(run: Path) -> dict:
+    """metrics.json of a run. Raises InputError if it is missing or broken."""
+    try:
+        return json.loads((run / METRICS).read_text())
+    except OSError:
+        raise InputError(f"{run}: no {METRICS}; is it the folder of a finished run?") from None
+    except ValueError as error:
+        raise InputError(f"{run / METRICS}: not readable ({error})") from None
+
+
+def print_table(metrics: dict, title: str = "") -> None:
+    """PSNR and SSIM, mean and worst frame, and held-out error, of every method."""
+    rows = comparison_rows(metrics)
+    columns = [c for c in rows[0] if any(r[c] is not None for r in rows)]
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == "method" else "right")
+    digits = {"psnr mean": 2, "psnr worst": 2}
+    for row in rows:
+        cells = [f"{row[c]:.{digits.get(c, 4)}f}" if isinstance(row[c], float) else str(row[c] or "-") for c in columns]
+        table.add_row(
+            *(LABELS.get(c, c) if column == "method" else c for column, c in zip(columns, cells, strict=True))
+        )
+    Console(width=110).print(table)
+
+
+def draw_figures(run: Path) -> list[Path]:
+    """Draws what the files of a run hold into its folder of figures; returns the paths."""
+    metrics = read_metrics(run)
+    folder = run / FIGURES
+    folder.mkdir(exist_ok=True)
+    drawn = [_draw_orthoslices(run / ORTHOSLICES, metrics, folder / "orthoslices.png")]
+    if metrics["methods"].get("dip", {}).get("psnr"):
+        drawn.append(draw_quality({"": metrics}, folder / "quality.png"))
+    return drawn
+
+
+def draw_quality(runs: dict[str, dict], path: Path) -> Path:
+    """PSNR and SSIM against time for every method of every run; runs: label -> metrics."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    styles = ["-", "--", ":", "-."]
+    for i, (label, metrics) in enumerate(runs.items()):
+        for name, scores in metrics["methods"].items():
+            for axis, score in zip(axes, ("psnr", "ssim"), strict=True):
+                points = [
+                    (t, v) for t, v in zip(metrics["times_s"], scores.get(score, []), strict=False) if v is not None
+                ]
+                if points:
+                    text = LABELS[name] + (f" ({label})" if label else "")
+                    axis.plot(*zip(*points, strict=True), styles[i % 4], color=COLOURS[name], label=text)
+    for axis, title in zip(axes, ("PSNR (dB)", "SSIM"), strict=True):
+        axis.set(xlabel="time (s)", title=title)
+        axis.grid(alpha=0.3)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def _draw_orthoslices(source: Path, metrics: dict, path: Path) -> Path:
+    """Orthoslices over time: a row for each method and plane, a column for each frame, one grey scale for all."""
+    try:
+        with np.load(source) as arrays:
+            slices = {k: arrays[k] for k in arrays.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{source}: not readable ({error})") from None
+    frames = slices.pop("frames")
+    names = [n for n in LABELS if f"{n}_yx" in slices]
+    planes = ("yx", "zx")
+    brightest = float(slices["truth_yx" if "truth" in names else "dip_yx"].max()) or 1.0
+    rows = [(name, plane) for plane in planes for name in names]
+    heights = [slices[f"{n}_{p}"].shape[1] / slices[f"{n}_{p}"].shape[2] for n, p in rows]
+    width = 1.7
+    figure, axes = plt.subplots(
+        len(rows),
+        len(frames),
+        figsize=(width * len(frames) + 0.4, width * sum(heights) + 0.4),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    for line, (name, plane) in zip(axes, rows, strict=True):
+        for axis, picture in zip(line, slices[f"{name}_{plane}"], strict=True):
+            axis.imshow(picture, cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest")
+            axis.set(xticks=[], yticks=[])
+        line[0].set_ylabel(f"{LABELS[name]}\n({plane[0]}, {plane[1]})", fontsize=7)
+    for axis, frame in zip(axes[0], frames, strict=True):
+        axis.set_title(f"frame {frame}, {metrics['times_s'][frame]:g} s", fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def summarise(runs: Sequence[Path]) -> list[Path]:
+    """Prints the table and draws the figures of each run, and one figure of all when there are several."""
+    drawn = []
+    for run in runs:
+        print_table(read_metrics(run), title=str(run))
+        drawn += draw_figures(run)
+    scored = {run.name: read_metrics(run) for run in runs}
+    scored = {name: m for name, m in scored.items() if m["methods"].get("dip", {}).get("psnr")}
+    if len(scored) > 1:
+        drawn.append(draw_quality(scored, runs[-1] / FIGURES / "runs.png"))
+    return drawn

@@ -1,0 +1,52 @@
+"""The folder of a run: what lies where in it, and that nothing in it is lost."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from pathlib import Path
+
+from dip4d.config import Run
+from dip4d.errors import InputError
+
+CONFIG = "config.yaml"
+CHECKPOINT = "checkpoint.ckpt"
+VOLUMES = "volumes.ome.tif"
+METRICS = "metrics.json"
+ORTHOSLICES = "orthoslices.npz"
+FIGURES = "figures"
+TRACKING = "tracking"
+OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, METRICS, ORTHOSLICES, FIGURES, TRACKING)
+
+
+def prepare(run: Run, what: str) -> Path:
+    """The folder for a run, not yet made: run.dir, or one named after the time and `what` is reconstructed.
+
+    Raises InputError if it holds a run already and neither run.resume nor run.overwrite is set, or if there is
+    nothing to resume.
+    """
+    path = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{what}" if run.dir is None else Path(run.dir)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"run.dir={path} is a file, not a folder")
+    held = _held(path)
+    if run.resume and CONFIG not in held:
+        raise InputError(f"run.dir={path} holds no run to resume")
+    if held and not (run.resume or run.overwrite):
+        raise InputError(
+            f"run.dir={path} already holds a run ({', '.join(held)}); go on with run.resume=true, "
+            "replace it with run.overwrite=true, or name another folder"
+        )
+    return path
+
+
+def create(path: Path, run: Run) -> Path:
+    """Makes the folder. With run.overwrite what a run wrote there is removed; nothing else ever is."""
+    if run.overwrite:
+        for name in _held(path):
+            shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _held(path: Path) -> list[str]:
+    return [name for name in OUTPUTS if (path / name).exists()]

@@ -1,0 +1,117 @@
+"""`TiltSeries`: the images of one tilt series in the one convention that all of dip4d uses.
+
+| quantity    | convention                                                                                     |
+|-------------|------------------------------------------------------------------------------------------------|
+| images      | (t, z, s): time, along the tilt axis, across it; float32                                       |
+| volumes     | (t, z, y, x): y along the beam at 0 degrees, x along s                                         |
+| angles      | degrees here, in files and in configs; radians in `dip4d.projector`; names say which           |
+| tilt        | the voxel (x, y) falls on ``s = x cos + y sin``, all counted from the middle of the image      |
+| times       | seconds                                                                                        |
+| lengths     | nm                                                                                             |
+| intensities | volumes hold image intensity per voxel: their sum along the beam is the image                  |
+
+Readers convert to it at the door (`dip4d.io`); nothing converts later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from dip4d.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class TiltSeries:
+    """images: (t, z, s) intensity. angles_deg: (t,). times_s: (t,), 0, 1, 2, ... if not given.
+
+    pixel_nm: size of a pixel, None if unknown. background: the level that was subtracted from the file's values.
+    source: where it came from. Raises InputError for counts that differ or values that are not finite.
+    """
+
+    images: np.ndarray
+    angles_deg: np.ndarray
+    times_s: np.ndarray = field(default=None)  # type: ignore[assignment]
+    pixel_nm: float | None = None
+    background: float = 0.0
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        images = np.ascontiguousarray(self.images, dtype=np.float32)
+        if images.ndim != 3 or images.size == 0:
+            raise InputError(f"{self.source}: a tilt series has axes (t, z, s), found shape {images.shape}")
+        times = np.arange(len(images)) if self.times_s is None else self.times_s
+        for name, values in (("tilt angles", self.angles_deg), ("times", times)):
+            if np.shape(values) != (len(images),):
+                raise InputError(f"{self.source}: {len(images)} images but {np.size(values)} {name}")
+            if not np.isfinite(values).all():
+                raise InputError(f"{self.source}: {name} must be finite numbers")
+        finite = np.isfinite(images).all(axis=(1, 2))
+        if not finite.all():
+            bad = np.flatnonzero(~finite)
+            raise InputError(f"{self.source}: NaN or infinite pixels in image {', '.join(map(str, bad[:8]))}")
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "angles_deg", np.asarray(self.angles_deg, dtype=np.float64))
+        object.__setattr__(self, "times_s", np.asarray(times, dtype=np.float64))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(T, Z, S)."""
+        return self.images.shape
+
+    @property
+    def progress(self) -> np.ndarray:
+        """(t,): the times, scaled to 0..1 over the series."""
+        start, end = self.times_s.min(), self.times_s.max()
+        return (self.times_s - start) / max(end - start, np.finfo(float).tiny)
+
+    def in_time_order(self) -> TiltSeries:
+        """The images sorted by their times."""
+        order = np.argsort(self.times_s, kind="stable")
+        return replace(self, images=self.images[order], angles_deg=self.angles_deg[order], times_s=self.times_s[order])
+
+    def cropped(self, window: tuple[int, int, int, int]) -> TiltSeries:
+        """The window (z0, z1, s0, s1) in pixels. Raises InputError if it does not fit."""
+        z0, z1, s0, s1 = window
+        _, nz, ns = self.shape
+        if not (0 <= z0 < z1 <= nz and 0 <= s0 < s1 <= ns):
+            raise InputError(f"data.crop={list(window)} must be (z0, z1, s0, s1) inside (0, {nz}, 0, {ns})")
+        return replace(self, images=self.images[:, z0:z1, s0:s1])
+
+    def without_background(self, level: str | float) -> TiltSeries:
+        """The images less a level: a number, 'none', or 'auto', the median of the two outermost columns at each side.
+
+        Along the tilt axis a specimen may well reach the border; across it, it must not.
+        """
+        if level == "none":
+            return self
+        if level == "auto":
+            level = float(np.median(self.images[:, :, [0, 1, -2, -1]]))
+        return replace(self, images=self.images - np.float32(level), background=self.background + float(level))
+
+    def describe(self, tilt_axis: str = "y") -> str:
+        """One line: what was understood."""
+        t, z, _ = self.shape
+        order = np.diff(self.angles_deg)
+        scheme = "one sweep" if (order >= 0).all() or (order <= 0).all() else "several sweeps or scattered"
+        return (
+            f"{self.source}: {t} images (t, z, s) = {self.shape}, tilt axis along image {tilt_axis} ({z} rows z), "
+            f"angles {self.angles_deg.min():g} to {self.angles_deg.max():g} deg ({scheme}), "
+            f"times {self.times_s.min():g} to {self.times_s.max():g} s, "
+            f"pixel {'unknown' if self.pixel_nm is None else f'{self.pixel_nm:.4g} nm'}, "
+            f"background {self.background:.4g} subtracted, intensity {self.images.min():.4g} to {self.images.max():.4g}"
+        )
+
+    def binned(self, k: int) -> TiltSeries:
+        """The mean over blocks of k x k pixels, what is left over at the far edges cut off.
+
+        Raises InputError if an image is smaller than a block.
+        """
+        if k == 1:
+            return self
+        t, z, s = self.shape[0], self.shape[1] // k, self.shape[2] // k
+        if z == 0 or s == 0:
+            raise InputError(f"data.bin={k} is larger than the images, {self.shape[1:]}")
+        blocks = self.images[:, : z * k, : s * k].reshape(t, z, k, s, k).mean((2, 4))
+        return replace(self, images=blocks, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)

@@ -1,0 +1,169 @@
+"""One tilt series in, one volume for every image out.
+
+    python train.py [config.yaml ...] [key=value ...]
+
+Without arguments: simulates a dynamic nanoparticle and reconstructs it. Later arguments win over earlier ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+
+from dip4d import callbacks, io, run_folder, tracking
+from dip4d.config import Config, check_same_run, help_text, load_config, save_config
+from dip4d.conventional import Conventional, brightest_voxel
+from dip4d.data import TiltRows, choose_held_out
+from dip4d.errors import InputError
+from dip4d.loss import SquaredError
+from dip4d.module import DIP4D, Schedule
+from dip4d.network import BoundedLowRank, Decoder
+from dip4d.physics import Microscope
+from dip4d.report import draw_figures, print_table, read_metrics
+from dip4d.simulate import simulate
+from dip4d.tilt_series import TiltSeries
+
+BUDGET_SHARE = 0.92  # of train.max_minutes may pass before the fit ends; the rest is for volumes, scores and figures
+SCORING_SHARE = 0.08  # of train.max_minutes may go into scoring one conventional method
+
+
+def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
+    """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
+    if config.data.path is None:
+        s = config.simulate
+        series, truth = simulate(s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps)
+        return series, truth
+    data = config.data
+    series = io.read_tilt_series(data.path, data.angles, data.tilt_axis, data.pixel_nm)
+    if data.crop is not None:
+        series = series.cropped(tuple(data.crop))
+    series = series.binned(data.bin).without_background(data.background)
+    t, z, s = series.shape
+    truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
+    return series, truth
+
+
+def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
+    """Network, microscope and loss for a series, put together."""
+    _, depth, bins = series.shape
+    windows = config.network.windows if config.network.use_row else 0
+    brightest = brightest_voxel(series)
+    decoder = Decoder((bins, bins), config.network.rank, depth, windows, config.network.channels)
+    seconds = None
+    if config.train.max_minutes is not None:
+        seconds = BUDGET_SHARE * 60 * config.train.max_minutes
+    return DIP4D(
+        BoundedLowRank(decoder, config.network.rank, config.network.damping, brightest),
+        Microscope((bins, bins), bins),
+        SquaredError(float(series.images.max())),
+        Schedule(config.train.steps, seconds, began),
+        config.train.learning_rate,
+        windows,
+        brightest,
+        config.run.seed,
+    )
+
+
+def run_experiment(arguments: list[str]) -> Path:
+    """The whole run; returns its folder. Raises InputError before any work if something does not fit."""
+    began = time.monotonic()
+    config = load_config(arguments)
+    folder = run_folder.prepare(config.run, what=Path(config.data.path or config.simulate.specimen).stem)
+    if config.run.resume:
+        config = check_same_run(folder / run_folder.CONFIG, arguments)
+        if (folder / run_folder.METRICS).exists():
+            print(f"{folder} is finished; nothing to resume")
+            return folder
+    torch.set_float32_matmul_precision("high")
+    L.seed_everything(config.run.seed, verbose=False)
+
+    series, truth = load_data(config)
+    print(series.describe(config.data.tilt_axis), flush=True)
+    frames, depth, _ = series.shape
+    held_out = choose_held_out(frames, depth, config.data.hold_out, config.run.seed)
+    data = TiltRows(series, held_out, config.train.slices, config.train.steps, config.run.seed)
+    module = build_module(config, series, began)
+    conventional = Conventional(
+        series,
+        held_out,
+        truth,
+        config.compare.iterations,
+        config.compare.windows,
+        dose=config.simulate.dose if config.data.path is None else 0.0,
+        seed=config.run.seed,
+    )
+
+    folder = run_folder.create(folder, config.run)
+    save_config(config, folder / run_folder.CONFIG)
+    logger = tracking.make_logger(
+        config.logger, folder / run_folder.TRACKING, dataclasses.asdict(config), name=folder.name
+    )
+    scoring = np.inf if config.train.max_minutes is None else SCORING_SHARE * 60 * config.train.max_minutes
+    trainer = L.Trainer(
+        **{
+            "max_steps": config.train.steps,
+            "max_epochs": -1,
+            "val_check_interval": min(100, config.train.steps),
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": None if held_out.any() else 0,
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 10,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "logger": logger,
+            "callbacks": [
+                callbacks.ProgressLine(),
+                callbacks.Checkpoints(folder, config.train.checkpoint_seconds),
+                callbacks.Volumes(folder),
+                callbacks.Pictures(),
+                callbacks.Comparison(folder, conventional, config.compare.methods, truth, began, scoring),
+            ],
+            **config.trainer,
+        }
+    )
+    checkpoint = folder / run_folder.CHECKPOINT
+    trainer.fit(module, data, ckpt_path=checkpoint if config.run.resume and checkpoint.exists() else None)
+
+    if trainer.is_global_zero:
+        metrics = read_metrics(folder)
+        print_table(metrics)
+        figures = draw_figures(folder)
+        print(f"{metrics['steps']} steps, {metrics['seconds'] / 60:.1f} minutes. In {folder}:")
+        print(f"  {run_folder.VOLUMES}: one volume for every image; open it in Fiji or napari")
+        print("\n".join(f"  {figure.relative_to(folder)}" for figure in figures))
+        print(f"  {tracking.hint(logger)}")
+        if trainer.global_step < config.train.steps:
+            print(
+                f"The time budget ended the fit before its {config.train.steps} steps; train.max_minutes gives it more."
+            )
+    return folder
+
+
+def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(f"{__doc__.strip()}\n\nKeys, with their defaults:\n\n{help_text()}")
+        return 0
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for noise in (".*does not have many workers.*", ".*IterableDataset.*", ".*mid-epoch.*", ".*isinstance.*LeafSpec.*"):
+        warnings.filterwarnings("ignore", noise)
+    try:
+        run_experiment(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
