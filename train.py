@@ -153,7 +153,7 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__.strip()}\n\nKeys, with their defaults:\n\n{help_text()}")
         return 0
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for noise in (".*does not have many workers.*", ".*IterableDataset.*", ".*mid-epoch.*", ".*isinstance.*LeafSpec.*"):
+    for noise in (".*does not have many workers.*", ".*IterableDataset.*", ".*resuming from a checkpoint.*", ".*isinstance.*LeafSpec.*"):
         warnings.filterwarnings("ignore", noise)
     try:
         run_experiment(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ def make_logger(kind: str, folder: Path, config: dict[str, Any], name: str) -> L
     """A logger that writes below `folder`. W&B works without an account: then offline, to be synchronised later."""
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "csv":
-        logger: Logger = CSVLogger(folder, name=None, version="csv")
+        logger: Logger = CSVLogger(folder, name="csv")
     elif kind == "tensorboard":
         try:
-            logger = TensorBoardLogger(folder, name=None, version="tensorboard")
+            logger = TensorBoardLogger(folder, name="tensorboard")
         except ModuleNotFoundError:
             raise InputError("logger=tensorboard needs: pip install tensorboard") from None
     else:
@@ -33,14 +34,18 @@ def _wandb(folder: Path, name: str) -> Logger:
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
-    known = bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
-    offline = os.environ.get("WANDB_MODE", "" if known else "offline") == "offline"
+    offline = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False) else "offline") == "offline"
+    remembered = folder / "wandb-id.txt"  # a resumed run goes on in W&B too
+    if not remembered.exists():
+        remembered.write_text(uuid.uuid4().hex[:8])
     return WandbLogger(
+        id=remembered.read_text(),
+        resume="allow",
         project=os.environ.get("WANDB_PROJECT", "dip4d"),
         name=name,
         save_dir=folder,
         offline=offline,
-        settings=wandb.Settings(console="off", silent=True),
+        settings=wandb.Settings(mode="offline" if offline else "online", console="off", silent=True),
     )
 
 
