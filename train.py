@@ -14,6 +14,9 @@ import time
 import warnings
 from pathlib import Path
 
+import dip4d  # noqa: F401  # before torch: see there
+
+# isort: split
 import lightning as L
 import numpy as np
 import torch
@@ -31,7 +34,7 @@ from dip4d.report import draw_figures, print_table, read_metrics
 from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
-BUDGET_SHARE = 0.92  # of train.max_minutes may pass before the fit ends; the rest is for volumes, scores and figures
+BUDGET_SHARE, BUDGET_TAIL = 0.88, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
 SCORING_SHARE = 0.08  # of train.max_minutes may go into scoring one conventional method
 
 
@@ -59,7 +62,8 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     decoder = Decoder((bins, bins), config.network.rank, depth, windows, config.network.channels)
     seconds = None
     if config.train.max_minutes is not None:
-        seconds = BUDGET_SHARE * 60 * config.train.max_minutes
+        budget = 60 * config.train.max_minutes
+        seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
     return DIP4D(
         BoundedLowRank(decoder, config.network.rank, config.network.damping, brightest),
         Microscope((bins, bins), bins),
@@ -68,13 +72,12 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
         config.train.learning_rate,
         windows,
         brightest,
-        config.run.seed,
     )
 
 
 def run_experiment(arguments: list[str]) -> Path:
     """The whole run; returns its folder. Raises InputError before any work if something does not fit."""
-    began = time.monotonic()
+    began = time.monotonic() - time.process_time()  # the imports count too
     config = load_config(arguments)
     folder = run_folder.prepare(config.run, what=Path(config.data.path or config.simulate.specimen).stem)
     if config.run.resume:
@@ -131,7 +134,12 @@ def run_experiment(arguments: list[str]) -> Path:
         }
     )
     checkpoint = folder / run_folder.CHECKPOINT
-    trainer.fit(module, data, ckpt_path=checkpoint if config.run.resume and checkpoint.exists() else None)
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint if config.run.resume and checkpoint.exists() else None)
+    finally:
+        if trainer.interrupted:
+            print(f"\nInterrupted at step {trainer.global_step}; go on with: "
+                  f"python train.py run.dir={folder} run.resume=true", flush=True)  # fmt: skip
 
     if trainer.is_global_zero:
         metrics = read_metrics(folder)
@@ -153,7 +161,12 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__.strip()}\n\nKeys, with their defaults:\n\n{help_text()}")
         return 0
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for noise in (".*does not have many workers.*", ".*IterableDataset.*", ".*resuming from a checkpoint.*", ".*isinstance.*LeafSpec.*"):
+    for noise in (
+        ".*does not have many workers.*",
+        ".*IterableDataset.*",
+        ".*resuming from a checkpoint.*",
+        ".*isinstance.*LeafSpec.*",
+    ):
         warnings.filterwarnings("ignore", noise)
     try:
         run_experiment(arguments)

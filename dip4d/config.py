@@ -49,7 +49,9 @@ class Data:
     pixel_nm: float | None = key(None, "Pixel size in nm, where the file does not know it.", low=1e-6)
     bin: int = key(1, "Whole-number binning of the images.", low=1)
     crop: list[int] | None = key(None, "Window (z0, z1, s0, s1) of the images in pixels, cut before binning.", low=0)
-    background: str = key("auto", "Level to subtract from the images: auto (median of the border), none, or a number.")
+    background: str = key(
+        "auto", "Level to subtract from the images: auto (of each image, from its border), none, or a number."
+    )
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 
@@ -161,7 +163,7 @@ def help_text() -> str:
     for name, entry, default in _entries(Config()):
         among = entry.metadata["among"]
         choice = f" One of: {', '.join(among)}." if among and isinstance(default, str) else ""
-        shown = "" if default is None else OmegaConf.to_yaml(default).strip() if isinstance(default, str) else default
+        shown = "" if default is None else str(default).replace(" ", "").replace("'", "")
         lines.append(f"  {name + '=' + str(shown):42s} {entry.metadata['sentence']}{choice}")
     return "\n".join(lines)
 
@@ -208,11 +210,13 @@ def _check_known(name: str, source: str) -> None:
     known = [entry for entry, _, _ in _entries(Config()) if entry != "trainer"]
     known += [f"trainer.{p}" for p in inspect.signature(lightning.Trainer.__init__).parameters if p != "self"]
     sections = {k.split(".")[0] for k in known if "." in k}
+    if name.startswith("trainer."):  # what lies below is Lightning's to judge
+        name = ".".join(name.split(".")[:2])
     if name in known or name in sections:
         return
-    names_only = {k.split(".")[-1]: k for k in known}
+    last = {k.split(".")[-1]: k for k in known}
     near = difflib.get_close_matches(name, known, 1) or [
-        names_only[n] for n in difflib.get_close_matches(name.split(".")[-1], names_only, 1)
+        last[n] for n in difflib.get_close_matches(name.split(".")[-1], last, 1)
     ]
     hint = f"; did you mean {near[0]}?" if near else "; see --help"
     raise InputError(f"{source}: unknown key {name}{hint}")

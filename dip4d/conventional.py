@@ -29,6 +29,7 @@ from dip4d.tilt_series import TiltSeries
 
 EVERY = 5  # iterations between two looks at the score
 LOOKS = 10  # frames that choose the settings
+SLICES = 32  # slices across the tilt axis that choose them; each slice is a reconstruction of its own
 
 
 @dataclass
@@ -75,6 +76,7 @@ class Conventional:
         self.iterations, self.dose, self.seed, self.device = iterations, dose, seed, device
         self.brightest = float(series.images.max())
         self.windows = sorted({min(w, self.frames) for w in windows})
+        self.sample = np.unique(np.linspace(0, self.depth - 1, SLICES).round().astype(int))
         self.looks = np.unique(np.linspace(0, self.frames - 1, LOOKS).round().astype(int)).tolist()
 
     def baseline(self, name: str) -> Baseline:
@@ -103,12 +105,12 @@ class Conventional:
         for width in self._track(self.windows, "SIRT, choosing the window"):
             for t in self.looks:
                 around = window(t, self.frames, width)
-                A, y = self._operator(self.angles[around]), self.rows[:, around].contiguous()
+                A, y = self._operator(self.angles[around]), self.rows[self.sample][:, around].contiguous()
                 if self.truth is not None:
-                    by_truth[width].append(self._trace(A, y, None, self._squares_to([t])))
-                if self.truth is None:
-                    score = lambda x, t=t: self._held_out_squares(x, [t])
-                    by_rows[width].append(self._trace(A, y, self.known[:, around], score))
+                    by_truth[width].append(self._trace(A, y, None, self._squares_to([t], self.sample)))
+                else:
+                    score = lambda x: self._held_out_squares(x, [t], self.sample)
+                    by_rows[width].append(self._trace(A, y, self.known[self.sample][:, around], score))
         if self.truth is not None:
             best, width = max((*self._best(by_truth[w])[::-1], w) for w in self.windows)[1:]
         else:
@@ -148,7 +150,8 @@ class Conventional:
             return torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
 
         looks = self._track(self.looks, "SIRT of frozen frames, choosing iterations")
-        best = self._best([self._trace(A, series(t), None, self._squares_to([t])) for t in looks])[0]
+        traces = [self._trace(A, series(t)[self.sample], None, self._squares_to([t], self.sample)) for t in looks]
+        best = self._best(traces)[0]
         began = time.monotonic()
         volume = lambda t: sirt(A, series(t), best * EVERY).cpu().numpy()
         volume(0)
@@ -166,9 +169,11 @@ class Conventional:
             scores.append(score(x))
         return np.array(scores)
 
-    def _squares_to(self, frames: Sequence[int]) -> Callable[[Tensor], np.ndarray]:
-        """Mean squared error against the truth of each frame."""
-        truth = [torch.from_numpy(self.truth[t]).to(self.device) for t in frames]
+    def _squares_to(
+        self, frames: Sequence[int], positions: Sequence[int] | slice = slice(None)
+    ) -> Callable[[Tensor], np.ndarray]:
+        """Mean squared error, at some positions z, against the truth of each frame."""
+        truth = [torch.from_numpy(self.truth[t][positions]).to(self.device) for t in frames]
         return lambda x: np.array([float((x - v).square().mean()) for v in truth])
 
     def _best(self, traces: list[np.ndarray]) -> tuple[int, float]:
@@ -177,10 +182,13 @@ class Conventional:
         mean = np.vectorize(lambda m: psnr_from_mse(m, self.data_range))(mse).mean(1)
         return 1 + int(mean.argmax()), float(mean.max())
 
-    def _held_out_squares(self, x: Tensor, frames: Sequence[int]) -> np.ndarray:
-        """(1,): the sum of squared errors on the held-out rows of the given frames."""
+    def _held_out_squares(
+        self, x: Tensor, frames: Sequence[int], positions: Sequence[int] | slice = slice(None)
+    ) -> np.ndarray:
+        """(1,): the sum of squared errors on the held-out rows of some frames, at some positions z."""
         frames = list(frames)
-        error = (self._operator(self.angles[frames])(x) - self.rows[:, frames])[self.held_out[:, frames]]
+        projected = self._operator(self.angles[frames])(x)
+        error = (projected - self.rows[positions][:, frames])[self.held_out[positions][:, frames]]
         return np.array([float(error.double().square().sum())])
 
     def _held_out_norm(self) -> float:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from dip4d.data import Batch, Rows, TiltRows
 from dip4d.physics import Microscope
 
-SHOWN = 0.7  # share of a position's rows that the network is shown in a training step; it answers for the others
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 
@@ -38,6 +37,9 @@ class Schedule:
         if self.seconds is not None:
             self.seconds -= self._started - self.began
 
+    def stop(self) -> None:
+        self.spent, self._started = self.elapsed(), None
+
     def elapsed(self) -> float:
         return self.spent + (0.0 if self._started is None else time.monotonic() - self._started)
 
@@ -59,9 +61,6 @@ class DIP4D(L.LightningModule):
     network: offers `features` and `render`, as `dip4d.network.BoundedLowRank`. microscope: the forward model.
     loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
-
-    In a training step the network is shown most of the rows of each position and answers for the rest, so it cannot
-    copy the noise of a row that it is asked about (the idea of Noise2Inverse, Hendriksen et al. 2020).
     """
 
     def __init__(
@@ -73,11 +72,10 @@ class DIP4D(L.LightningModule):
         learning_rate: float,
         windows: int,
         brightest: float,
-        seed: int,
     ) -> None:
         super().__init__()
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
-        self.learning_rate, self.windows, self.brightest, self.seed = learning_rate, windows, brightest, seed
+        self.learning_rate, self.windows, self.brightest = learning_rate, windows, brightest
         self._squares = torch.zeros(2, dtype=torch.float64)
 
     def images(self, rows: Rows) -> Tensor | None:
@@ -92,25 +90,18 @@ class DIP4D(L.LightningModule):
         return self.network.render(self.network.features(z, None if rows is None else self.images(rows)), progress)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        shown, asked = self._split(batch.rows)
-        slices = self(batch.z, shown, asked.progress)
-        loss = self.loss(self.microscope.project(slices, asked.angles), asked.values)
+        rows = batch.rows
+        slices = self(batch.z, rows, rows.progress)
+        loss = self.loss(self.microscope.project(slices, rows.angles), rows.values)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
         return loss
 
-    def _split(self, rows: Rows) -> tuple[Rows | None, Rows]:
-        """The rows that the network is shown and those it is asked for, drawn anew from (seed, step)."""
-        if self.windows == 0:
-            return None, rows
-        b, n = rows.t.shape
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.global_step)
-        order = torch.rand(b, n, generator=generator).argsort(1).to(rows.t.device)
-        count = min(max(round(SHOWN * n), 1), n - 1)
-        return rows.take(order[:, :count]), rows.take(order[:, count:])
-
     def on_train_start(self) -> None:
         self.schedule.start()
+
+    def on_train_end(self) -> None:
+        self.schedule.stop()
 
     def on_train_batch_end(self, *_) -> None:
         if self.schedule.progress(self.global_step) >= 1:

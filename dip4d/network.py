@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _COARSEST = 8  # pixels: the decoder starts from a learned pattern of about this size
+_SHOWN = 2  # scales, from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
 _Z_OCTAVES = 4  # Fourier features of z: up to 2^3 half periods over the volume
 _GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
 
@@ -22,7 +23,7 @@ class Decoder(nn.Module):
     """Draws maps of one z, coarse to fine: a learned pattern, upsampled and convolved, each layer modulated by z.
 
     shape: (Y, X) of the maps. maps: how many to draw. depth: Z, how many positions the volume has. images: how many
-    images of a position it is shown (0: none); they enter at every scale. channels: width of all layers.
+    images of a position it is shown (0: none); they enter at the coarse scales. channels: width of all layers.
     """
 
     def __init__(self, shape: tuple[int, int], maps: int, depth: int, images: int, channels: int) -> None:
@@ -37,7 +38,7 @@ class Decoder(nn.Module):
         self.pattern = nn.Parameter(0.3 * torch.randn(1, channels, *self.sizes[0]))
         self.first = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
         self.second = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
-        self.enter = nn.ModuleList(nn.Conv2d(images, channels, 1) for _ in self.sizes) if images else None
+        self.enter = nn.ModuleList(nn.Conv2d(images, channels, 1) for _ in self.sizes[:_SHOWN] if images)
         self.draw = nn.Conv2d(channels, maps, 1)
         with torch.no_grad():
             self.draw.weight *= 0.3
@@ -47,18 +48,14 @@ class Decoder(nn.Module):
         """z: (B,), pixels. images: (B, C, Y, X), or None. Returns (B, maps, Y, X)."""
         z = self.position(_fourier(2 * z / max(self.depth - 1, 1) - 1))
         x = self.pattern.expand(len(z), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-        if images is None and self.enter is not None:
+        if images is None:
             images = x.new_zeros(len(z), self.images, *self.shape)
         for level, size in enumerate(self.sizes):
             if level:
                 x = F.interpolate(x, size=size, mode="bilinear")
-            shown = None if self.enter is None else self.enter[level](F.adaptive_avg_pool2d(images, size))
-            if shown is not None and level == 0:
-                x = x + shown
-            x = self.first[level](x, z)
-            if shown is not None and level > 0:
-                x = x + shown
-            x = self.second[level](x, z)
+            if level < len(self.enter):
+                x = x + self.enter[level](F.adaptive_avg_pool2d(images, size))
+            x = self.second[level](self.first[level](x, z), z)
         return self.draw(x)
 
 

@@ -26,7 +26,7 @@ from dip4d.errors import InputError
 class TiltSeries:
     """images: (t, z, s) intensity. angles_deg: (t,). times_s: (t,), 0, 1, 2, ... if not given.
 
-    pixel_nm: size of a pixel, None if unknown. background: the level that was subtracted from the file's values.
+    pixel_nm: size of a pixel, None if unknown. background: the mean level that was subtracted from the file's values.
     source: where it came from. Raises InputError for counts that differ or values that are not finite.
     """
 
@@ -80,15 +80,19 @@ class TiltSeries:
         return replace(self, images=self.images[:, z0:z1, s0:s1])
 
     def without_background(self, level: str | float) -> TiltSeries:
-        """The images less a level: a number, 'none', or 'auto', the median of the two outermost columns at each side.
+        """The images less a level: a number, 'none', or 'auto'.
 
-        Along the tilt axis a specimen may well reach the border; across it, it must not.
+        auto: of each image the median of the outer tenth at both sides of the tilt axis, where the specimen must not
+        be (along the axis it may reach the border). Pixels of exactly 0 are the filling of shifted images and do not
+        count. A film or a liquid of even thickness goes with it, whatever the tilt.
         """
         if level == "none":
             return self
+        levels = np.full(len(self.images), level) if level != "auto" else np.array([_border(i) for i in self.images])
+        images = self.images - levels.astype(np.float32)[:, None, None]
         if level == "auto":
-            level = float(np.median(self.images[:, :, [0, 1, -2, -1]]))
-        return replace(self, images=self.images - np.float32(level), background=self.background + float(level))
+            images[self.images == 0] = 0
+        return replace(self, images=images, background=self.background + float(levels.mean()))
 
     def describe(self, tilt_axis: str = "y") -> str:
         """One line: what was understood."""
@@ -115,3 +119,10 @@ class TiltSeries:
             raise InputError(f"data.bin={k} is larger than the images, {self.shape[1:]}")
         blocks = self.images[:, : z * k, : s * k].reshape(t, z, k, s, k).mean((2, 4))
         return replace(self, images=blocks, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)
+
+
+def _border(image: np.ndarray) -> float:
+    width = max(1, image.shape[1] // 10)
+    border = np.concatenate([image[:, :width], image[:, -width:]], axis=1)
+    filled = border[border != 0]
+    return float(np.median(filled)) if filled.size else 0.0

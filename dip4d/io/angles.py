@@ -69,8 +69,10 @@ def _from_lines(path: Path, text: str, columns: int) -> tuple[np.ndarray, np.nda
         if not np.isfinite(values).all():
             raise InputError(f"{path}, line {number}: '{line}' is not a finite number")
         rows.append(values)
-    table = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
-    return table[:, 0] if len(rows) else np.empty(0), table[:, 1] if table.shape[1] == 2 else None
+    if not rows:
+        return np.empty(0), None
+    table = np.array(rows)
+    return table[:, 0], table[:, 1] if table.shape[1] == 2 else None
 
 
 def _from_mdoc(path: Path) -> tuple[np.ndarray, np.ndarray | None]:

@@ -111,7 +111,7 @@ def _read_mrc(path: Path) -> _Raw:
     raw = _Raw(np.array(data), pixel_nm=voxel_nm if voxel_nm > 0 else None)
     if kind in (b"FEI1", b"FEI2"):
         raw.angles_deg = np.asarray(extended["Alpha tilt"][: len(data)], dtype=np.float64)
-    elif label.startswith(b"Fei") and extended.nbytes >= _FEI_RECORD * _FEI_RECORDS:
+    elif b"Fei Company" in label and extended.nbytes >= _FEI_RECORD * _FEI_RECORDS:
         records = np.frombuffer(extended.tobytes(), "<f4").reshape(-1, _FEI_RECORD // 4)[: len(data)]
         raw.angles_deg = records[:, 0].astype(np.float64)
         raw.pixel_nm = float(records[0, 11]) * 1e9 or None  # metres; the main header of these files is 1 Angstrom

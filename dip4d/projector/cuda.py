@@ -1,0 +1,174 @@
+"""The CUDA path: the projector in Triton, one launch for the views and one for the slices.
+
+Both directions gather, with two taps: no atomics, and the same bits in every run. A program works on a tile of
+``LINES x WIDTH`` and marches it along the lines of the slice:
+
+- *forward*: the program owns `WIDTH` bins of one view. Where the beam is closer to y the lines are rows, and its
+  threads lie along the bins: neighbours read neighbours. Else the lines are columns, and the threads of a warp lie
+  on `LINES` columns and 32 / LINES bins, so that their loads are short pieces of rows; a transposed copy would
+  move the slice through the memory three times. Blocks of bins read disjoint bands of the slice: it is read once.
+- *adjoint*: the program owns a tile of pixels and loops over the angles; a row of the detector stays in the L1 cache.
+
+A place on the detector, or in a line, is ``index * step + line * line_step + start``. float32 would round it to 3e-5
+of a pixel at 512, so each of the three numbers comes as two floats: a multiple of a power of two so coarse that
+products and sums of it are exact, and the small rest. The integer part is taken off before the rest is added. The
+numbers are computed from the angles in float64, by a kernel of their own: in torch it would be twenty launches.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LINES = 16  # lines of the slice in a tile: a power of two, at most 32
+WIDTH = 64  # bins, or pixels of a row, in a tile: a power of two
+WARPS = 4
+VIEWS = 128  # views that one program prepares
+FIELDS = tl.constexpr(8)  # numbers of a view: step, line step, start, in two parts each; 1 / m; whether it marches in x
+
+
+@triton.jit
+def _store_parts(to, value, quantum, mask):
+    coarse = tl.floor(value / quantum + 0.5) * quantum
+    tl.store(to, coarse.to(tl.float32), mask=mask)
+    tl.store(to + 1, (value - coarse).to(tl.float32), mask=mask)
+
+
+@triton.jit
+def _view_kernel(angles, shift, views, n_views, ny, nx, bins, quantum, FORWARD: tl.constexpr, BLOCK: tl.constexpr):
+    """angles, shift (n_views,) -> views (n_views, FIELDS), what `_place` and the two kernels read."""
+    v = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mask = v < n_views
+    angle = tl.load(angles + v, mask=mask, other=0.0).to(tl.float64)
+    offset = tl.load(shift + v, mask=mask, other=0.0).to(tl.float64) + 0.5 * (bins - 1)
+    cos, sin = tl.cos(angle), tl.sin(angle)
+    turned = tl.abs(sin) > tl.abs(cos)
+    inverse = 1 / tl.where(turned, sin, cos)
+    middle_x, middle_y = 0.5 * (nx - 1), 0.5 * (ny - 1)
+    if FORWARD:  # bin k meets line i at the pixel k * step + i * line_step + start
+        step = inverse
+        line_step = -tl.where(turned, cos, sin) * inverse
+        start = tl.where(turned, middle_y, middle_x) - offset * step - tl.where(turned, middle_x, middle_y) * line_step
+    else:  # pixel (x, y) falls on the bin x * step + y * line_step + start
+        step = cos
+        line_step = sin
+        start = offset - middle_x * cos - middle_y * sin
+    view = views + v * FIELDS
+    _store_parts(view, step, quantum, mask)
+    _store_parts(view + 2, line_step, quantum, mask)
+    _store_parts(view + 4, start, quantum, mask)
+    tl.store(view + 6, tl.abs(inverse).to(tl.float32), mask=mask)
+    tl.store(view + 7, turned.to(tl.float32), mask=mask)
+
+
+@triton.jit
+def _place(view, index, line):
+    """The integer and the fraction of ``index * step + line * line_step + start``."""
+    coarse = (index * tl.load(view) + tl.load(view + 4)) + line * tl.load(view + 2)
+    fine = (index * tl.load(view + 1) + tl.load(view + 5)) + line * tl.load(view + 3)
+    whole = tl.floor(coarse + fine)
+    return whole.to(tl.int32), (coarse - whole) + fine
+
+
+@triton.jit
+def _taps(line, left, length, stride, mask):
+    """The elements `left` and ``left + 1`` of lines of a given length, zero outside, in float32."""
+    here = line + left * stride
+    a = tl.load(here, mask=mask & (left >= 0) & (left < length), other=0.0)
+    b = tl.load(here + stride, mask=mask & (left >= -1) & (left < length - 1), other=0.0)
+    return a.to(tl.float32), b.to(tl.float32)
+
+
+@triton.jit
+def _march(x, view, k, n_lines, length, line_stride, stride, ACROSS: tl.constexpr, LINES: tl.constexpr):
+    """The sums (bins,) over all lines of a slice at the bins k; `ACROSS` is the axis of the tile that runs over lines.
+
+    The last axis of a tile is the one along which threads are neighbours.
+    """
+    k = tl.expand_dims(k, ACROSS)
+    lines = tl.expand_dims(tl.arange(0, LINES), 1 - ACROSS)
+    total = (k + lines).to(tl.float32) * 0
+    for first in range(0, n_lines, LINES):
+        i = first + lines
+        left, fraction = _place(view, k, i)
+        a, b = _taps(x + i * line_stride, left, length, stride, i < n_lines)
+        total += a + fraction * (b - a)
+    return tl.sum(total, ACROSS)
+
+
+@triton.jit
+def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WIDTH: tl.constexpr):
+    """x (B, Y, X), views (n or B * n, FIELDS) -> out (B, n, S); `own` is n for own angles, 0 for shared ones."""
+    blocks = tl.cdiv(bins, WIDTH)
+    row = tl.program_id(0) // blocks
+    item = row // n
+    k = tl.program_id(0) % blocks * WIDTH + tl.arange(0, WIDTH)
+    view = views + (item * own + row % n) * FIELDS
+    x += item.to(tl.int64) * ny * nx
+    if tl.load(view + 7) > 0:
+        total = _march(x, view, k, nx, ny, 1, nx, 1, LINES)
+    else:
+        total = _march(x, view, k, ny, nx, nx, 1, 0, LINES)
+    tl.store(out + row.to(tl.int64) * bins + k, total * tl.load(view + 6), mask=k < bins)
+
+
+@triton.jit
+def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WIDTH: tl.constexpr):
+    """y (B, n, S), views as in `_forward_kernel` -> out (B, Y, X)."""
+    across, down = tl.cdiv(nx, WIDTH), tl.cdiv(ny, LINES)
+    block = tl.program_id(0) % (across * down)
+    item = tl.program_id(0) // (across * down)
+    j = (block % across * WIDTH + tl.arange(0, WIDTH))[None, :]
+    i = (block // across * LINES + tl.arange(0, LINES))[:, None]
+    inside = (i < ny) & (j < nx)
+    y += item.to(tl.int64) * n * bins
+    total = (i + j).to(tl.float32) * 0
+    for angle in range(n):
+        view = views + (item * own + angle) * FIELDS
+        inverse = tl.load(view + 6)
+        left, fraction = _place(view, j, i)
+        a, b = _taps(y + angle * bins, left, bins, 1, inside)
+        w_left = tl.maximum(1 - fraction * inverse, 0) * inverse
+        w_right = tl.maximum(1 - (1 - fraction) * inverse, 0) * inverse
+        total += w_left * a + w_right * b
+    tl.store(out + item.to(tl.int64) * ny * nx + i * nx + j, total, mask=inside)
+
+
+def _views(angles: Tensor, shift: Tensor, slice_shape: tuple[int, int], bins: int, forward: bool) -> Tensor:
+    n = angles.numel()
+    views = torch.empty(n, FIELDS.value, dtype=torch.float32, device=angles.device)
+    quantum = 2.0 ** (max(*slice_shape, bins).bit_length() - 21)  # 24 bits hold eight times the size exactly
+    _view_kernel[(triton.cdiv(n, VIEWS),)](
+        angles.contiguous(), shift.contiguous(), views, n, *slice_shape, bins, quantum, FORWARD=forward, BLOCK=VIEWS
+    )
+    return views
+
+
+def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
+    """As `reference.forward`; x in float32, bfloat16 or float16, summed in float32. All tensors on one device."""
+    x = x.contiguous()
+    batch, ny, nx = x.shape
+    n = angles.shape[-1]
+    out = x.new_empty(batch, n, bins)
+    with torch.cuda.device_of(x):
+        views = _views(angles, shift, (ny, nx), bins, forward=True)
+        _forward_kernel[(batch * n * triton.cdiv(bins, WIDTH),)](
+            x, views, out, ny, nx, bins, n, n if angles.ndim == 2 else 0, LINES, WIDTH, num_warps=WARPS
+        )
+    return out
+
+
+def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, int]) -> Tensor:
+    """As `reference.adjoint`; y in float32, bfloat16 or float16, summed in float32. All tensors on one device."""
+    y = y.contiguous()
+    batch, n, bins = y.shape
+    ny, nx = slice_shape
+    out = y.new_empty(batch, ny, nx)
+    with torch.cuda.device_of(y):
+        views = _views(angles, shift, slice_shape, bins, forward=False)
+        _adjoint_kernel[(batch * triton.cdiv(ny, LINES) * triton.cdiv(nx, WIDTH),)](
+            y, views, out, ny, nx, bins, n, n if angles.ndim == 2 else 0, LINES, WIDTH, num_warps=WARPS
+        )
+    return out

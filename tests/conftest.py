@@ -1,0 +1,42 @@
+"""Real configurations, shrunken; real files, where they are at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+SMALL = [
+    "simulate.size=16",
+    "simulate.frames=12",
+    "network.channels=16",
+    "network.rank=4",
+    "train.steps=30",
+    "train.slices=4",
+    "compare.iterations=10",
+    "compare.windows=[6]",
+    "logger=csv",
+    "trainer.accelerator=cpu",
+]
+
+
+@pytest.fixture
+def small() -> list[str]:
+    """The default run, small enough for seconds."""
+    return list(SMALL)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of measured tilt series; the test is skipped where there is none."""
+    folder = Path(os.environ.get("DIP4D_REAL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "emat_liquid_N6.mrc").exists():
+        pytest.skip(f"no measured tilt series in {folder}; name their folder in DIP4D_REAL_DATA")
+    return folder

@@ -1,0 +1,60 @@
+"""Rows come in batches that say where they are from, and held-out rows stay out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dip4d.data import StepSampler, TiltRows, choose_held_out
+from dip4d.tilt_series import TiltSeries
+
+
+@pytest.fixture
+def series() -> TiltSeries:
+    images = np.arange(6 * 5 * 4, dtype=np.float32).reshape(6, 5, 4)
+    return TiltSeries(images, np.linspace(-50, 50, 6), np.array([0, 1, 2, 4, 8, 10.0]))
+
+
+def test_held_out_rows_are_spread_and_repeatable():
+    held = choose_held_out(frames=100, slices=30, share=0.05, seed=3)
+    assert held.shape == (30, 100)
+    assert (held.sum(1) == 5).all()
+    assert not held[:, [0, -1]].any()
+    assert held.any(0).float().mean() > 0.6
+    assert torch.equal(held, choose_held_out(100, 30, 0.05, 3))
+    assert not torch.equal(held, choose_held_out(100, 30, 0.05, 4))
+    assert choose_held_out(100, 30, 0, 3).sum() == 0
+    assert (choose_held_out(3, 4, 0.5, 3).sum(1) == 1).all()
+
+
+def test_rows_are_those_of_their_z_and_t(series):
+    held = choose_held_out(6, 5, 0.2, 0)
+    data = TiltRows(series, held, slices=2, steps=3, seed=0)
+    batch = data.batch([4, 1])
+    assert batch.z.tolist() == [4, 1]
+    for rows, kept_aside in ((batch.rows, False), (batch.held_out, True)):
+        for b, z in enumerate((4, 1)):
+            for i, t in enumerate(rows.t[b].tolist()):
+                assert bool(held[z, t]) is kept_aside
+                np.testing.assert_array_equal(rows.values[b, i], series.images[t, z])
+                assert rows.angles[b, i] == pytest.approx(np.deg2rad(series.angles_deg[t]))
+                assert rows.progress[b, i] == pytest.approx(series.times_s[t] / 10)
+    assert sorted(batch.rows.t[0].tolist() + batch.held_out.t[0].tolist()) == list(range(6))
+    taken = batch.rows.take(torch.tensor([[2, 0], [1, 1]]))
+    assert torch.equal(taken.values[0, 1], batch.rows.values[0, 0])
+    assert torch.equal(taken.t[1], batch.rows.t[1, [1, 1]])
+
+
+def test_every_sweep_visits_every_position_once():
+    batches = list(StepSampler(10, 4, 25, seed=1, first_step=lambda: 0))
+    assert len(batches) == 25
+    visited = [z for batch in batches for z in batch]
+    for sweep in range(10):
+        assert sorted(visited[sweep * 10 : sweep * 10 + 10]) == list(range(10))
+
+
+def test_the_sampler_goes_on_where_it_was():
+    whole = list(StepSampler(10, 4, 25, seed=1, first_step=lambda: 0))
+    rest = list(StepSampler(10, 4, 25, seed=1, first_step=lambda: 17))
+    assert rest == whole[17:]

@@ -1,0 +1,144 @@
+"""The network and the fit around it."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from dip4d.data import TiltRows, choose_held_out
+from dip4d.loss import SquaredError
+from dip4d.module import DIP4D, Schedule
+from dip4d.network import BoundedLowRank, Decoder
+from dip4d.physics import Microscope
+from dip4d.simulate import simulate
+
+
+def network(shape=(16, 20), images=3, rank=4) -> BoundedLowRank:
+    torch.manual_seed(0)
+    return BoundedLowRank(Decoder(shape, rank, 12, images, 16), rank, 0.3, brightest=2.0)
+
+
+@pytest.fixture(scope="module")
+def data() -> TiltRows:
+    series, _ = simulate("nanostar", 16, 10, "grs", 500, seed=0)
+    return TiltRows(series, choose_held_out(10, 16, 0.2, 0), slices=4, steps=5, seed=0)
+
+
+def fit_module(windows: int) -> DIP4D:
+    torch.manual_seed(0)
+    net = BoundedLowRank(Decoder((16, 16), 4, 16, windows, 16), 4, 0.3, brightest=1.0)
+    return DIP4D(net, Microscope((16, 16), 16), SquaredError(1.0), Schedule(5), 1e-3, windows, 1.0)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 20), (37, 65), (5, 3)])
+@pytest.mark.parametrize("images", [0, 3])
+def test_orthoslices_of_any_shape_are_bounded(shape, images):
+    net = network(shape, images)
+    seen = torch.randn(2, images, *shape) * 100 if images else None
+    slices = net.render(net.features(torch.tensor([0.0, 7.5]), seen), torch.rand(2, 5))
+    assert slices.shape == (2, 5, *shape)
+    assert slices.min() >= 0
+    assert slices.max() <= 2.0
+    assert slices.std() > 0
+
+
+def test_time_is_smooth_and_each_position_has_its_own():
+    net = network()
+    features = net.features(torch.tensor([2.0, 9.0]), torch.randn(2, 3, 16, 20))
+    times = torch.tensor([[0.2, 0.2001, 0.9], [0.9, 0.2, 0.2001]])
+    slices = net.render(features, times)
+    near, far = (slices[0, 0] - slices[0, 1]).norm(), (slices[0, 0] - slices[0, 2]).norm()
+    assert 0 < near < 0.01 * far
+    alone = net.render(features[:1], times[:1, 2:])
+    torch.testing.assert_close(alone[0, 0], slices[0, 2])
+    assert not torch.allclose(slices[0, 0], slices[1, 1])
+
+
+def test_rows_may_be_missing(data):
+    module, batch = fit_module(windows=4), data.batch([3, 5])
+    asked = torch.tensor([[0.123], [0.9]])  # no image was taken then
+    with_rows, without = module(batch.z, batch.rows, asked), module(batch.z, None, asked)
+    assert with_rows.shape == without.shape == (2, 1, 16, 16)
+    assert not torch.allclose(with_rows, without)
+
+
+def test_a_held_out_row_is_never_an_input(data):
+    module = fit_module(windows=4)
+    spoiled = TiltRows(data.series, torch.zeros(16, 10).bool(), 4, 5, 0)
+    spoiled.known, spoiled.held_out = data.known, data.held_out
+    spoiled.rows = data.rows.clone()
+    spoiled.rows[torch.arange(16)[:, None], data.held_out] = 1e6
+    for z in range(16):
+        batch, other = data.batch([z]), spoiled.batch([z])
+        progress = batch.held_out.progress
+        assert torch.equal(module(batch.z, batch.rows, progress), module(other.z, other.rows, progress))
+    assert module.held_out_error(data) != module.held_out_error(spoiled)
+
+
+def test_without_rows_the_network_depends_on_z_and_t_alone(data):
+    module, batch, other = fit_module(windows=0), data.batch([3]), data.batch([4])
+    assert module.images(batch.rows) is None
+    assert torch.equal(
+        module(batch.z, batch.rows, batch.rows.progress), module(batch.z, other.rows, batch.rows.progress)
+    )
+
+
+def test_held_out_error_is_the_relative_one(data):
+    module = fit_module(windows=4)
+    predicted, measured = [], []
+    for z in range(16):
+        batch = data.batch([z])
+        slices = module(batch.z, batch.rows, batch.held_out.progress)
+        predicted.append(module.microscope.project(slices, batch.held_out.angles))
+        measured.append(batch.held_out.values)
+    expected = (torch.cat(predicted) - torch.cat(measured)).norm() / torch.cat(measured).norm()
+    assert module.held_out_error(data) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_volumes_are_the_orthoslices_stacked(data):
+    module = fit_module(windows=4)
+    volumes = list(module.volumes(data, data.progress[[0, 7]]))
+    batch = data.batch([11])
+    for volume, t in zip(volumes, (0, 7), strict=True):
+        assert volume.shape == (16, 16, 16)
+        torch.testing.assert_close(volume[11], module(batch.z, batch.rows, data.progress[t].view(1, 1))[0, 0])
+
+
+def test_back_projections_in_windows_show_what_was_there_then(data):
+    """Of a specimen that is bright in the first half and dark in the second, early windows are bright."""
+    microscope = Microscope((16, 16), 16)
+    truth = torch.zeros(1, 40, 16, 16)
+    truth[:, :20, 5:11, 5:11] = 1
+    angles = torch.linspace(-1.5, 1.5, 40).repeat(1, 1)[
+        :, torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    ]
+    rows = microscope.project(truth, angles)
+    seen = microscope.back_project(rows, angles, torch.linspace(0, 1, 40)[None], windows=4)[0]
+    inside = seen[:, 6:10, 6:10].mean((1, 2))
+    assert inside[0] > 0.6
+    assert inside[-1] < 0.1
+    assert seen[0, 6:10, 6:10].mean() > 4 * seen[0].abs().mean()
+
+
+def test_one_cycle():
+    schedule = Schedule(steps=100)
+    rates = [schedule.learning_rate(s, 1.0) for s in range(101)]
+    assert rates[0] == pytest.approx(1 / 25)
+    assert max(rates) == pytest.approx(1, abs=1e-3)
+    assert int(np.argmax(rates)) == 30
+    assert rates[-1] < 1e-3
+    assert all(a <= b for a, b in pairwise(rates[:31]))
+    assert all(a >= b for a, b in pairwise(rates[30:]))
+
+
+def test_the_schedule_fits_a_budget():
+    schedule = Schedule(steps=10**9, seconds=100.0, began=0.0)
+    schedule.spent = 50.0  # half of it went before an interruption
+    assert schedule.progress(3) == pytest.approx(0.5)
+    schedule.spent = 1e6
+    assert schedule.progress(3) == 1
+    assert math.isclose(Schedule(steps=10, seconds=1e9).progress(5), 0.5)

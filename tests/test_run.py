@@ -1,0 +1,228 @@
+"""Whole runs of the real configuration, shrunken."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+import train
+from dip4d.io import open_volumes
+from dip4d.metrics import psnr, ssim
+from dip4d.simulate import simulate
+
+
+def run(folder: Path, *arguments: str) -> dict:
+    assert train.main([*arguments, f"run.dir={folder}"]) == 0
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoint.ckpt", weights_only=False)["state_dict"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_train_then_evaluate(tmp_path, small, capsys):
+    metrics = run(tmp_path / "run", *small)
+    printed = capsys.readouterr().out
+    for words in ("images (t, z, s)", "DIP-4D", "SIRT, frozen frames", "volumes.ome.tif"):
+        assert words in printed
+    volumes = open_volumes(tmp_path / "run" / "volumes.ome.tif")
+    truth = simulate("nanostar_alloying", 16, 12, "grs", 500, seed=0)[1]
+    assert volumes.shape == truth.shape
+    assert volumes.min() >= 0
+    for score, function in (("psnr", psnr), ("ssim", ssim)):
+        again = [function(np.array(v), t, float(truth.max())) for v, t in zip(volumes, truth, strict=True)]
+        np.testing.assert_allclose(metrics["methods"]["dip"][score], again, rtol=1e-4)
+        for name in ("sirt_whole", "sirt_window", "sirt_frozen"):
+            assert len(metrics["methods"][name][score]) == 12
+    assert set(metrics["held_out"]) == {"dip", "sirt_whole", "sirt_window"}
+    assert metrics["seconds"] > metrics["fit_seconds"] > 0
+
+    figures = tmp_path / "run" / "figures"
+    assert {f.name for f in figures.iterdir()} == {"orthoslices.png", "quality.png"}
+    for figure in figures.iterdir():
+        figure.unlink()
+    assert evaluate.main([str(tmp_path / "run")]) == 0
+    table = capsys.readouterr().out
+    assert f"{np.mean(metrics['methods']['dip']['psnr']):.2f}" in table
+    assert {f.name for f in figures.iterdir()} == {"orthoslices.png", "quality.png"}
+
+    again = run(tmp_path / "again", str(tmp_path / "run" / "config.yaml"))
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "again"))
+    assert again["methods"] == metrics["methods"]
+
+
+def test_a_fit_learns(tmp_path, small):
+    metrics = run(tmp_path / "run", *small, "train.steps=150", "compare.methods=[sirt_whole]")
+    start = run(tmp_path / "start", *small, "train.steps=1", "compare.methods=[]")
+    assert metrics["held_out"]["dip"] < 0.5 * start["held_out"]["dip"]
+    assert np.mean(metrics["methods"]["dip"]["psnr"]) > np.mean(start["methods"]["dip"]["psnr"]) + 5
+    assert np.mean(metrics["methods"]["dip"]["psnr"]) > 22
+
+
+class StopNowError(Exception):
+    """The plug is pulled."""
+
+
+@pytest.mark.parametrize("use_row", ["true", "false"])
+def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_row):
+    small += ["compare.methods=[]", "train.checkpoint_seconds=0.1", f"network.use_row={use_row}"]
+    run(tmp_path / "whole", *small)
+
+    hook = train.DIP4D.on_train_batch_start
+
+    def pull(self, *arguments):
+        if self.global_step == 17 and not (tmp_path / "pulled").exists():
+            (tmp_path / "pulled").touch()
+            raise StopNowError
+        return hook(self, *arguments)
+
+    monkeypatch.setattr("dip4d.callbacks.time.monotonic", iter(np.arange(1e6)).__next__)  # a second passes at each look
+    monkeypatch.setattr(train.DIP4D, "on_train_batch_start", pull)
+    with pytest.raises(StopNowError):
+        run(tmp_path / "parts", *small)
+    saved = torch.load(tmp_path / "parts" / "checkpoint.ckpt", weights_only=False)
+    assert 0 < saved["global_step"] <= 17
+    logged = list((tmp_path / "parts" / "tracking").rglob("hparams.yaml"))
+    run(tmp_path / "parts", "run.resume=true")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert all(f.exists() for f in logged)
+
+
+def test_callbacks_change_no_weight(tmp_path, small, monkeypatch):
+    run(tmp_path / "with", *small, "compare.methods=[sirt_whole]")
+    kept: list[train.DIP4D] = []
+    fit = L.Trainer.fit
+
+    def fit_bare(self, module, *arguments, **keys):
+        self.callbacks = []
+        kept.append(module)
+        fit(self, module, *arguments, **keys)
+        raise StopNowError
+
+    monkeypatch.setattr(L.Trainer, "fit", fit_bare)
+    with pytest.raises(StopNowError):
+        train.main([*small, f"run.dir={tmp_path / 'without'}"])
+    assert same(weights(tmp_path / "with"), kept[0].state_dict())
+
+
+def test_truth_changes_no_weight(tmp_path, small):
+    """Neither training nor stopping may see the truth."""
+    series, truth = simulate("nanostar", 16, 12, "grs", 500, seed=2)
+    np.savez(tmp_path / "s.npz", images=series.images, angles=series.angles_deg)
+    np.save(tmp_path / "truth.npy", truth)
+    small += [f"data.path={tmp_path / 's.npz'}", "compare.methods=[sirt_whole,sirt_window]"]
+    blind = run(tmp_path / "blind", *small)
+    scored = run(tmp_path / "scored", *small, f"data.truth={tmp_path / 'truth.npy'}")
+    assert same(weights(tmp_path / "blind"), weights(tmp_path / "scored"))
+    assert "psnr" not in blind["methods"]["dip"]
+    assert len(scored["methods"]["dip"]["psnr"]) == 12
+    assert set(blind["held_out"]) == {"dip", "sirt_whole", "sirt_window"}
+    assert (tmp_path / "blind" / "figures" / "orthoslices.png").exists()
+
+
+def test_rectangular_images_and_a_narrow_stack(tmp_path, small):
+    series, _ = simulate("alloying", 17, 9, "pingpong", 0, seed=2)
+    np.savez(tmp_path / "s.npz", images=series.images[:, 3:13, 1:16], angles=series.angles_deg)
+    run(tmp_path / "run", *small, f"data.path={tmp_path / 's.npz'}", "compare.windows=[5]")
+    assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (9, 10, 15, 15)
+
+
+def test_a_budget_ends_the_run(tmp_path, small):
+    metrics = run(tmp_path / "run", *small, "train.steps=1000000", "train.max_minutes=0.1", "compare.methods=[]")
+    assert 0 < metrics["steps"] < 1000000
+    last = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=False)["optimizer_states"][0]["param_groups"][
+        0
+    ]
+    assert last["lr"] < 1e-4  # the schedule came to its end
+
+
+def test_every_logger(tmp_path, small, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    small += ["train.steps=3", "compare.methods=[sirt_whole]"]
+    for logger, trace in (("wandb", "*.wandb"), ("tensorboard", "events.out.tfevents*"), ("csv", "metrics.csv")):
+        run(tmp_path / logger, *small, f"logger={logger}")
+        assert list((tmp_path / logger / "tracking").rglob(trace))
+
+
+@pytest.mark.parametrize("choice", ["", "run.resume=true", "run.overwrite=true"])
+def test_a_full_folder_is_kept_unless_told_otherwise(tmp_path, small, capsys, choice):
+    small += ["compare.methods=[]", "train.steps=2"]
+    run(tmp_path / "run", *small)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*") if f.is_file()}
+    code = train.main([*small, f"run.dir={tmp_path / 'run'}", *([choice] if choice else [])])
+    assert code == (0 if choice else 2)
+    if not choice:
+        assert "already holds a run" in capsys.readouterr().err
+    if choice != "run.overwrite=true":
+        assert before == {f: f.stat().st_mtime_ns for f in (tmp_path / "run").rglob("*") if f.is_file()}
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+def test_resume_refuses_another_specimen(tmp_path, small, capsys):
+    run(tmp_path / "run", *small, "compare.methods=[]", "train.steps=2")
+    assert train.main([f"run.dir={tmp_path / 'run'}", "run.resume=true", "simulate.size=20"]) == 2
+    assert "simulate.size" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["simulate.siez=20"], "simulate.size"),
+        (["data.path=missing.mrc"], "missing.mrc"),
+        (["data.path=text.mrc", "data.angles=a.tlt"], "text.mrc: not a readable MRC file"),
+        (["data.path=empty.mrc", "data.angles=a.tlt"], "empty.mrc: the file is empty"),
+        (["data.path=nan.npy", "data.angles=a.tlt"], "NaN"),
+        (["data.path=good.npy", "data.angles=b.tlt"], "4 images .* but 2 angles"),
+        (["data.path=good.npy", "data.angles=a.tlt", "data.truth=good.npy"], "truth has shape"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, words):
+    images = np.ones((4, 9, 9), np.float32)
+    np.save(tmp_path / "good.npy", images)
+    images[1, 2, 3] = np.nan
+    np.save(tmp_path / "nan.npy", images)
+    (tmp_path / "text.mrc").write_text("words " * 500)
+    (tmp_path / "empty.mrc").touch()
+    (tmp_path / "a.tlt").write_text("1\n2\n3\n4\n")
+    (tmp_path / "b.tlt").write_text("1\n2\n")
+    script = Path(train.__file__)
+    done = subprocess.run(
+        [sys.executable, script, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.strip()]
+    assert len(errors) == 1, done.stderr
+    assert errors[0].startswith("error: ")
+    assert __import__("re").search(words, errors[0])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_measured_series(tmp_path, small, real_data):
+    """Six Au nanoparticles: the tilt axis lies along y, the series carries no times."""
+    metrics = run(
+        tmp_path / "run",
+        *small,
+        f"data.path={real_data / 'emat_liquid_N6.mrc'}",
+        f"data.angles={real_data / 'emat_liquid_N6.rawtlt'}",
+        "data.tilt_axis=y",
+        "data.bin=8",
+        "train.steps=100",
+        "compare.methods=[sirt_whole]",
+    )
+    assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (116, 32, 32, 32)
+    assert metrics["pixel_nm"] == pytest.approx(0.26 * 8, rel=1e-3)
+    assert metrics["held_out"]["dip"] < 1
