@@ -118,7 +118,7 @@ def run_experiment(arguments: list[str]) -> Path:
             "check_val_every_n_epoch": None,
             "limit_val_batches": None if held_out.any() else 0,
             "num_sanity_val_steps": 0,
-            "log_every_n_steps": 10,
+            "log_every_n_steps": min(10, config.train.steps),
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "enable_checkpointing": False,

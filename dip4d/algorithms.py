@@ -37,14 +37,15 @@ def fbp(A: Projector, y: Tensor, known: Tensor | None = None) -> Tensor:
     """Filtered back-projection, (B, Y, X), each view weighted by the share of the half-turn that it represents.
 
     The filter is the band-limited ramp in real space (Kak and Slaney, Principles of Computerized Tomographic Imaging,
-    1988, eq. 61), zero-padded: it has no bias at low frequencies. Nothing is put into a missing wedge: the middle of
-    a disc seen over 140 of the 180 degrees comes back at 140 / 180, and the projections of x are still those
-    measured. Not clamped. Raises ValueError if each slice has its own angles.
+    1988, eq. 61), zero-padded: it has no bias at low frequencies. Nothing stands in for a missing wedge: the middle
+    of a disc of intensity 1 comes back as 1 if seen over the whole half-turn, as 140 / 180 if seen over 140 degrees
+    of it. Values may be negative. Raises ValueError if each slice has its own angles.
     """
     if not A.geometry.shared:
         raise ValueError("fbp needs angles (n,) that all slices share")
     length = 2 * y.shape[-1]
-    lag = torch.fft.fftfreq(length, 1 / length, device=y.device).to(y)  # 0, 1, ..., -2, -1
+    lag = torch.arange(length, device=y.device).to(y)
+    lag = torch.minimum(lag, length - lag)  # 0, 1, 2, ..., 2, 1
     ramp = torch.where(lag % 2 == 1, -1 / (math.pi * lag).square(), 0)
     ramp[0] = 1 / 4
     filtered = torch.fft.irfft(torch.fft.rfft(y, length) * torch.fft.rfft(ramp).real, length)[..., : y.shape[-1]]
@@ -127,7 +128,7 @@ def tv_steps(
     weight: >= 0, intensity; of the order of the noise of a row times the square root of the number of views.
     x: where to start; zeros if None. The primal-dual method of Chambolle and Pock (J. Math. Imaging Vis. 40:120,
     2011), its steps from the row and column sums (Pock and Chambolle, ICCV 2011, with alpha = 1): it converges for
-    every A. Non-negative after each iteration. Raises ValueError for a negative weight.
+    every geometry. Non-negative after each iteration. Raises ValueError for a negative weight.
     """
     if not weight >= 0:
         raise ValueError(f"the weight of the total variation must be >= 0, got {weight}")
@@ -139,7 +140,7 @@ def tv_steps(
     step = 1 / (balance * A.T((use > 0).to(y).expand(y.shape)) + 8 * balance * 4)
     shrink = use * _inverse(use + row_step)
     x = torch.zeros_like(ones) if x is None else x.clone()
-    ahead, residual, edges = x, torch.zeros_like(y), _gradient(x) * 0
+    ahead, residual, edges = x, torch.zeros_like(y), y.new_zeros(len(y), 2, *A.domain_shape)
     while True:
         residual = shrink * (residual + row_step * (A(ahead) - y))
         edges = edges + edge_step * _gradient(ahead)
@@ -177,10 +178,10 @@ def in_slabs(
 
     The result is that of one call, on the device of y: ``in_slabs(lambda y, known: sirt(A, y, 50, known=known), y,
     64)``. `reconstruct` may move what it gets to another device. progress(done) is called after each slab with the
-    number of slices done. Raises ValueError for a slab of no slices.
+    number of slices done. Raises ValueError if y or a slab has no slices.
     """
-    if slab < 1:
-        raise ValueError(f"a slab must have at least 1 slice, got {slab}")
+    if slab < 1 or len(y) < 1:
+        raise ValueError(f"expected slabs and rows of at least 1 slice, got slab={slab} and {len(y)} slices")
     out = None
     for start in range(0, len(y), slab):
         part = slice(start, start + slab)

@@ -26,6 +26,7 @@ LINES = 16  # lines of the slice in a tile: a power of two, at most 32
 WIDTH = 64  # bins, or pixels of a row, in a tile: a power of two
 WARPS = 4
 VIEWS = 128  # views that one program prepares
+_jit = triton.jit(do_not_specialize=["ny", "nx", "bins"])
 FIELDS = tl.constexpr(8)  # numbers of a view: step, line step, start, in two parts each; 1 / m; whether it marches in x
 
 
@@ -36,7 +37,7 @@ def _store_parts(to, value, quantum, mask):
     tl.store(to + 1, (value - coarse).to(tl.float32), mask=mask)
 
 
-@triton.jit
+@_jit
 def _view_kernel(angles, shift, views, n_views, ny, nx, bins, quantum, FORWARD: tl.constexpr, BLOCK: tl.constexpr):
     """angles, shift (n_views,) -> views (n_views, FIELDS), what `_place` and the two kernels read."""
     v = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -76,8 +77,9 @@ def _place(view, index, line):
 def _taps(line, left, length, stride, mask):
     """The elements `left` and ``left + 1`` of lines of a given length, zero outside, in float32."""
     here = line + left * stride
-    a = tl.load(here, mask=mask & (left >= 0) & (left < length), other=0.0)
-    b = tl.load(here + stride, mask=mask & (left >= -1) & (left < length - 1), other=0.0)
+    length = tl.where(mask, length, 0).to(tl.uint32)  # unsigned: below zero is beyond the end
+    a = tl.load(here, mask=left.to(tl.uint32) < length, other=0.0)
+    b = tl.load(here + stride, mask=(left + 1).to(tl.uint32) < length, other=0.0)
     return a.to(tl.float32), b.to(tl.float32)
 
 
@@ -89,7 +91,7 @@ def _march(x, view, k, n_lines, length, line_stride, stride, ACROSS: tl.constexp
     """
     k = tl.expand_dims(k, ACROSS)
     lines = tl.expand_dims(tl.arange(0, LINES), 1 - ACROSS)
-    total = (k + lines).to(tl.float32) * 0
+    total = tl.zeros_like(k + lines).to(tl.float32)
     for first in range(0, n_lines, LINES):
         i = first + lines
         left, fraction = _place(view, k, i)
@@ -98,7 +100,7 @@ def _march(x, view, k, n_lines, length, line_stride, stride, ACROSS: tl.constexp
     return tl.sum(total, ACROSS)
 
 
-@triton.jit
+@_jit
 def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WIDTH: tl.constexpr):
     """x (B, Y, X), views (n or B * n, FIELDS) -> out (B, n, S); `own` is n for own angles, 0 for shared ones."""
     blocks = tl.cdiv(bins, WIDTH)
@@ -114,7 +116,7 @@ def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WI
     tl.store(out + row.to(tl.int64) * bins + k, total * tl.load(view + 6), mask=k < bins)
 
 
-@triton.jit
+@_jit
 def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WIDTH: tl.constexpr):
     """y (B, n, S), views as in `_forward_kernel` -> out (B, Y, X)."""
     across, down = tl.cdiv(nx, WIDTH), tl.cdiv(ny, LINES)
@@ -124,15 +126,15 @@ def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WI
     i = (block // across * LINES + tl.arange(0, LINES))[:, None]
     inside = (i < ny) & (j < nx)
     y += item.to(tl.int64) * n * bins
-    total = (i + j).to(tl.float32) * 0
+    total = tl.zeros_like(i + j).to(tl.float32)
     for angle in range(n):
         view = views + (item * own + angle) * FIELDS
         inverse = tl.load(view + 6)
         left, fraction = _place(view, j, i)
         a, b = _taps(y + angle * bins, left, bins, 1, inside)
-        w_left = tl.maximum(1 - fraction * inverse, 0) * inverse
-        w_right = tl.maximum(1 - (1 - fraction) * inverse, 0) * inverse
-        total += w_left * a + w_right * b
+        w_left = tl.maximum(1 - fraction * inverse, 0)
+        w_right = tl.maximum(1 - (1 - fraction) * inverse, 0)
+        total += inverse * (w_left * a + w_right * b)
     tl.store(out + item.to(tl.int64) * ny * nx + i * nx + j, total, mask=inside)
 
 
