@@ -92,8 +92,8 @@ class Compare:
         "Conventional reconstructions to stand beside; sirt_frozen needs truth.",
         among=["sirt_whole", "sirt_window", "sirt_frozen"],
     )
-    iterations: int = key(150, "The most iterations of SIRT; the best number up to it is used.", low=1)
-    windows: list[int] = key([20, 30, 40, 60], "Widths in images of the sliding window; the best is used.", low=2)
+    iterations: int = key(500, "The most iterations of SIRT; the best number up to it is used.", low=1)
+    windows: list[int] = key([10, 20, 30, 40, 60], "Widths in images of the sliding window; the best is used.", low=2)
 
 
 @dataclass

@@ -87,58 +87,44 @@ class Conventional:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
     def _whole(self) -> Baseline:
-        A = self._operator(self.angles)
-        error = self._trace(A, self.rows, self.known, lambda x: self._held_out_squares(x, range(self.frames)))
-        held_best = 1 + int(error[:, 0].argmin()) if error.any() else self.iterations // EVERY
-        best = held_best
+        A, everything = self._operator(self.angles), range(self.frames)
+        held_out, best = None, self.iterations
+        if self.held_out.any():
+            score = lambda x: -self._held_out_squares(x[0], everything)
+            best, squares = self._search([(A, self.rows, self.known)], score)
+            held_out = (-squares / self._held_out_norm()) ** 0.5
         if self.truth is not None:
-            best = self._best([self._trace(A, self.rows, None, self._squares_to(self.looks))])[0]
+            score = lambda x: np.mean([self._psnr(x[0], t) for t in self.looks])
+            best, _ = self._search([(A, self.rows, None)], score)
         began = time.monotonic()
-        volume = sirt(A, self.rows, best * EVERY).cpu().numpy()
-        seconds = time.monotonic() - began
-        held_out = float((error[held_best - 1, 0] / self._held_out_norm()) ** 0.5) if error.any() else None
-        return Baseline("sirt_whole", lambda t: volume, {"iterations": best * EVERY}, held_out, seconds)
+        volume = sirt(A, self.rows, best).cpu().numpy()
+        return Baseline("sirt_whole", lambda t: volume, {"iterations": best}, held_out, time.monotonic() - began)
 
     def _window(self) -> Baseline:
-        by_truth: dict[int, list[np.ndarray]] = {w: [] for w in self.windows}
-        by_rows: dict[int, list[np.ndarray]] = {w: [] for w in self.windows}
+        found = []
         for width in self._track(self.windows, "SIRT, choosing the window"):
+            problems = []
             for t in self.looks:
                 around = window(t, self.frames, width)
-                A, y = self._operator(self.angles[around]), self.rows[self.sample][:, around].contiguous()
-                if self.truth is not None:
-                    by_truth[width].append(self._trace(A, y, None, self._squares_to([t], self.sample)))
-                else:
-                    score = lambda x: self._held_out_squares(x, [t], self.sample)
-                    by_rows[width].append(self._trace(A, y, self.known[self.sample][:, around], score))
-        if self.truth is not None:
-            best, width = max((*self._best(by_truth[w])[::-1], w) for w in self.windows)[1:]
-        else:
-            totals = {w: np.sum(by_rows[w], axis=0)[:, 0] for w in self.windows}
-            width = min(totals, key=lambda w: totals[w].min())
-            best = 1 + int(totals[width].argmin())
+                y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, self.known))
+                problems.append((self._operator(self.angles[around]), y, known if self.truth is None else None))
+            iterations, score = self._search(problems, self._score_looks)
+            found.append((score, width, iterations))
+        _, width, best = max(found)
 
         def volume(t: int, known: Tensor | None = None) -> Tensor:
             around = window(t, self.frames, width)
-            return sirt(
-                self._operator(self.angles[around]),
-                self.rows[:, around].contiguous(),
-                best * EVERY,
-                known=None if known is None else known[:, around],
-            )
+            A, y = self._operator(self.angles[around]), self.rows[:, around].contiguous()
+            return sirt(A, y, best, known=None if known is None else known[:, around])
 
-        began, squared = time.monotonic(), 0.0
+        began, squares = time.monotonic(), 0.0
         for t in self._track(range(self.frames), "SIRT, held-out error of the window"):
             if self.held_out[:, t].any():
-                squared += self._held_out_squares(volume(t, self.known), [t])[0]
-        held_out = (squared / self._held_out_norm()) ** 0.5 if self.held_out.any() else None
-        return Baseline(
-            "sirt_window",
-            lambda t: volume(t).cpu().numpy(),
-            {"window": width, "iterations": best * EVERY},
-            held_out,
-            (time.monotonic() - began) / self.frames,
-        )
+                squares += self._held_out_squares(volume(t, self.known), [t])
+        held_out = (squares / self._held_out_norm()) ** 0.5 if self.held_out.any() else None
+        seconds = (time.monotonic() - began) / self.frames
+        settings = {"window": width, "iterations": best}
+        return Baseline("sirt_window", lambda t: volume(t).cpu().numpy(), settings, held_out, seconds)
 
     def _frozen(self) -> Baseline:
         angles = torch.from_numpy(np.deg2rad(incremental(self.frames, self.max_angle, 1))).to(self.device)
@@ -149,47 +135,50 @@ class Conventional:
             noisy = add_noise(rows.transpose(0, 1).cpu().numpy(), self.dose, self.seed + 1 + t, self.brightest)
             return torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
 
-        looks = self._track(self.looks, "SIRT of frozen frames, choosing iterations")
-        traces = [self._trace(A, series(t)[self.sample], None, self._squares_to([t], self.sample)) for t in looks]
-        best = self._best(traces)[0]
+        best, _ = self._search([(A, series(t)[self.sample], None) for t in self.looks], self._score_looks)
+        volume = lambda t: sirt(A, series(t), best).cpu().numpy()
         began = time.monotonic()
-        volume = lambda t: sirt(A, series(t), best * EVERY).cpu().numpy()
         volume(0)
-        return Baseline("sirt_frozen", volume, {"iterations": best * EVERY}, None, time.monotonic() - began)
+        return Baseline("sirt_frozen", volume, {"iterations": best}, None, time.monotonic() - began)
 
-    def _trace(
-        self, A: Projector, y: Tensor, known: Tensor | None, score: Callable[[Tensor], np.ndarray]
-    ) -> np.ndarray:
-        """The score (k,) after every `EVERY` iterations: (looks, k)."""
-        steps = sirt_steps(A, y, known=known)
-        scores = []
-        for _ in range(max(1, self.iterations // EVERY)):
-            for _ in range(EVERY):
-                x = next(steps)
-            scores.append(score(x))
-        return np.array(scores)
+    def _search(
+        self,
+        problems: Sequence[tuple[Projector, Tensor, Tensor | None]],
+        score: Callable[[Sequence[Tensor]], float],
+    ) -> tuple[int, float]:
+        """The number of iterations, common to all problems (A, y, known), at which the score of their iterates peaks.
 
-    def _squares_to(
-        self, frames: Sequence[int], positions: Sequence[int] | slice = slice(None)
-    ) -> Callable[[Tensor], np.ndarray]:
-        """Mean squared error, at some positions z, against the truth of each frame."""
-        truth = [torch.from_numpy(self.truth[t][positions]).to(self.device) for t in frames]
-        return lambda x: np.array([float((x - v).square().mean()) for v in truth])
+        Returns it with that score. Ends when the peak lies well behind, or at `self.iterations`.
+        """
+        runs = [sirt_steps(A, y, known=known) for A, y, known in problems]
+        best = (-np.inf, 0)
+        for iteration in range(1, self.iterations + 1):
+            volumes = [next(run) for run in runs]
+            if iteration % EVERY == 0 or iteration == self.iterations:
+                best = max(best, (float(score(volumes)), iteration))
+                if iteration > best[1] + max(4 * EVERY, best[1] / 2):
+                    break
+        return best[1], best[0]
 
-    def _best(self, traces: list[np.ndarray]) -> tuple[int, float]:
-        """The look (from 1) with the best mean PSNR over all frames traced, and that PSNR."""
-        mse = np.concatenate(traces, axis=1)
-        mean = np.vectorize(lambda m: psnr_from_mse(m, self.data_range))(mse).mean(1)
-        return 1 + int(mean.argmax()), float(mean.max())
+    def _score_looks(self, volumes: Sequence[Tensor]) -> float:
+        """How good volumes of the frames `looks` at the positions `sample` are: by truth, else by held-out rows."""
+        if self.truth is not None:
+            return float(np.mean([self._psnr(x, t, self.sample) for x, t in zip(volumes, self.looks, strict=True)]))
+        return -sum(self._held_out_squares(x, [t], self.sample) for x, t in zip(volumes, self.looks, strict=True))
+
+    def _psnr(self, x: Tensor, t: int, positions: Sequence[int] | slice = slice(None)) -> float:
+        """PSNR against the truth of frame t, at some positions z."""
+        truth = torch.from_numpy(self.truth[t][positions]).to(self.device)
+        return psnr_from_mse(float((x - truth).square().mean()), self.data_range)
 
     def _held_out_squares(
         self, x: Tensor, frames: Sequence[int], positions: Sequence[int] | slice = slice(None)
-    ) -> np.ndarray:
-        """(1,): the sum of squared errors on the held-out rows of some frames, at some positions z."""
+    ) -> float:
+        """The sum of squared errors on the held-out rows of some frames, at some positions z."""
         frames = list(frames)
         projected = self._operator(self.angles[frames])(x)
         error = (projected - self.rows[positions][:, frames])[self.held_out[positions][:, frames]]
-        return np.array([float(error.double().square().sum())])
+        return float(error.double().square().sum())
 
     def _held_out_norm(self) -> float:
         return float(self.rows[self.held_out].double().square().sum())

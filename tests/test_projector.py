@@ -113,6 +113,24 @@ def test_gradients(shared, generator):
     assert torch.autograd.gradgradcheck(lambda v: A(v) ** 2, x)
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_gradients_by_angle_and_shift(shared, generator):
+    """Against finite differences in float64, and the fast path against that."""
+    given = geometry((6, 7), 9, shared, 2, generator, n=3)
+    x = torch.randn(2, 6, 7, generator=generator, dtype=torch.float64)
+    y = torch.randn(2, 3, 9, generator=generator, dtype=torch.float64)
+    leaves = [v.clone().requires_grad_() for v in (given.angles, given.shift)]
+    assert torch.autograd.gradcheck(lambda a, s: Projector(Geometry((6, 7), 9, a, s))(x), leaves, eps=1e-7, atol=1e-5)
+    assert torch.autograd.gradcheck(lambda a, s: Projector(Geometry((6, 7), 9, a, s)).T(y), leaves, eps=1e-7, atol=1e-5)
+
+    def gradients(dtype: torch.dtype) -> tuple:
+        A = Projector(Geometry((6, 7), 9, *leaves))
+        return torch.autograd.grad((A(x.to(dtype)) * y.to(dtype)).sum(), leaves)
+
+    for exact, fast in zip(gradients(torch.float64), gradients(torch.float32), strict=True):
+        torch.testing.assert_close(fast, exact, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+ROWS = 32  # rows of the slice in a tile of the adjoint
 LINES = 16  # lines of the slice in a tile: a power of two, at most 32
 WIDTH = 64  # bins, or pixels of a row, in a tile: a power of two
 WARPS = 4
@@ -66,21 +67,22 @@ def _view_kernel(angles, shift, views, n_views, ny, nx, bins, quantum, FORWARD: 
 
 @triton.jit
 def _place(view, index, line):
-    """The integer and the fraction of ``index * step + line * line_step + start``."""
+    """``index * step + line * line_step + start`` in two parts: exact multiples of the quantum, and the rest."""
     coarse = (index * tl.load(view) + tl.load(view + 4)) + line * tl.load(view + 2)
     fine = (index * tl.load(view + 1) + tl.load(view + 5)) + line * tl.load(view + 3)
-    whole = tl.floor(coarse + fine)
-    return whole.to(tl.int32), (coarse - whole) + fine
+    return coarse, fine
 
 
 @triton.jit
-def _taps(line, left, length, stride, mask):
-    """The elements `left` and ``left + 1`` of lines of a given length, zero outside, in float32."""
+def _taps(line, coarse, fine, length, stride):
+    """The elements left and right of a place in a line, zero outside, and the fraction of the way between them."""
+    left = tl.floor(coarse + fine).to(tl.int32)
+    fraction = (coarse - left) + fine
     here = line + left * stride
-    length = tl.where(mask, length, 0).to(tl.uint32)  # unsigned: below zero is beyond the end
+    length = length.to(tl.uint32)  # unsigned: below zero is beyond the end
     a = tl.load(here, mask=left.to(tl.uint32) < length, other=0.0)
     b = tl.load(here + stride, mask=(left + 1).to(tl.uint32) < length, other=0.0)
-    return a.to(tl.float32), b.to(tl.float32)
+    return a.to(tl.float32), b.to(tl.float32), fraction
 
 
 @triton.jit
@@ -89,14 +91,17 @@ def _march(x, view, k, n_lines, length, line_stride, stride, ACROSS: tl.constexp
 
     The last axis of a tile is the one along which threads are neighbours.
     """
-    k = tl.expand_dims(k, ACROSS)
-    lines = tl.expand_dims(tl.arange(0, LINES), 1 - ACROSS)
-    total = tl.zeros_like(k + lines).to(tl.float32)
+    i = tl.expand_dims(tl.arange(0, LINES), 1 - ACROSS)
+    coarse, fine = _place(view, tl.expand_dims(k, ACROSS), i)
+    coarse_step, fine_step = LINES * tl.load(view + 2), LINES * tl.load(view + 3)
+    total = tl.zeros_like(coarse)
     for first in range(0, n_lines, LINES):
-        i = first + lines
-        left, fraction = _place(view, k, i)
-        a, b = _taps(x + i * line_stride, left, length, stride, i < n_lines)
+        inside = tl.where(i < n_lines - first, length, 0)
+        a, b, fraction = _taps(x + i * line_stride, coarse, fine, inside, stride)
         total += a + fraction * (b - a)
+        coarse += coarse_step
+        fine += fine_step
+        x += LINES * line_stride
     return tl.sum(total, ACROSS)
 
 
@@ -117,25 +122,23 @@ def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WI
 
 
 @_jit
-def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WIDTH: tl.constexpr):
+def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """y (B, n, S), views as in `_forward_kernel` -> out (B, Y, X)."""
-    across, down = tl.cdiv(nx, WIDTH), tl.cdiv(ny, LINES)
-    block = tl.program_id(0) % (across * down)
-    item = tl.program_id(0) // (across * down)
-    j = (block % across * WIDTH + tl.arange(0, WIDTH))[None, :]
-    i = (block // across * LINES + tl.arange(0, LINES))[:, None]
-    inside = (i < ny) & (j < nx)
+    across = tl.cdiv(nx, WIDTH)
+    item = tl.program_id(0) // across
+    j = (tl.program_id(0) % across * WIDTH + tl.arange(0, WIDTH))[None, :]
+    i = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
     y += item.to(tl.int64) * n * bins
     total = tl.zeros_like(i + j).to(tl.float32)
     for angle in range(n):
         view = views + (item * own + angle) * FIELDS
         inverse = tl.load(view + 6)
-        left, fraction = _place(view, j, i)
-        a, b = _taps(y + angle * bins, left, bins, 1, inside)
+        coarse, fine = _place(view, j, i)
+        a, b, fraction = _taps(y + angle * bins, coarse, fine, bins, 1)
         w_left = tl.maximum(1 - fraction * inverse, 0)
         w_right = tl.maximum(1 - (1 - fraction) * inverse, 0)
         total += inverse * (w_left * a + w_right * b)
-    tl.store(out + item.to(tl.int64) * ny * nx + i * nx + j, total, mask=inside)
+    tl.store(out + item.to(tl.int64) * ny * nx + j + i * nx, total, mask=(i < ny) & (j < nx))
 
 
 def _views(angles: Tensor, shift: Tensor, slice_shape: tuple[int, int], bins: int, forward: bool) -> Tensor:
@@ -170,7 +173,7 @@ def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, in
     out = y.new_empty(batch, ny, nx)
     with torch.cuda.device_of(y):
         views = _views(angles, shift, slice_shape, bins, forward=False)
-        _adjoint_kernel[(batch * triton.cdiv(ny, LINES) * triton.cdiv(nx, WIDTH),)](
-            y, views, out, ny, nx, bins, n, n if angles.ndim == 2 else 0, LINES, WIDTH, num_warps=WARPS
+        _adjoint_kernel[(batch * triton.cdiv(nx, WIDTH), triton.cdiv(ny, ROWS))](
+            y, views, out, ny, nx, bins, n, n if angles.ndim == 2 else 0, ROWS, WIDTH, num_warps=WARPS
         )
     return out

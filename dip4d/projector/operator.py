@@ -27,8 +27,10 @@ class Projector:
     """Sums slices along the beam at the angles of a `Geometry`.
 
     ``A(x)``: x (B, Y, X), intensity per pixel, to rows (B, n, S), intensity. ``A.T(y)``: the exact transpose.
-    When the geometry has own angles, B must be theirs. float32 on the CPU is fast; any other precision or device
-    runs the reference. Raises ValueError for a tensor of the wrong shape.
+    When the geometry has own angles, B must be theirs. Differentiable in its argument, twice and more, and in the
+    angles and the shift of the geometry, where these require a gradient.
+    float32 on the CPU is fast; any other precision or device runs the reference. Raises ValueError for a tensor of the
+    wrong shape.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -50,7 +52,7 @@ class Projector:
 
     def __call__(self, x: Tensor) -> Tensor:
         self._check(x, self.domain_shape, "slices (B, Y, X)")
-        return _Project.apply(x, self)
+        return _Project.apply(x, self.geometry.angles, self.geometry.shift, self)
 
     def _check(self, tensor: Tensor, tail: tuple[int, int], what: str) -> None:
         own = None if self.geometry.shared else len(self.geometry.angles)
@@ -66,6 +68,13 @@ class Projector:
         g = self.geometry
         return _backend(y).adjoint(y, g.angles.to(y.device), g.shift.to(y.device), self.domain_shape)
 
+    def _geometry_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivatives of <A x, y> by the angles and by the shift; both of their shape."""
+        g, backend = self.geometry, _backend(x)
+        own = [v.detach().to(x.device).expand(len(x), -1) for v in (g.angles, g.shift)]
+        gradients = [v.to(g.angles) for v in backend.geometry_gradient(x.detach(), y.detach(), *own)]
+        return tuple(v.sum(0) for v in gradients) if g.shared else tuple(gradients)
+
 
 class _Transpose:
     """``A.T``: back-projects rows (B, n, S) to slices (B, Y, X)."""
@@ -77,26 +86,32 @@ class _Transpose:
 
     def __call__(self, y: Tensor) -> Tensor:
         self.T._check(y, self.domain_shape, "rows (B, n, S)")
-        return _BackProject.apply(y, self.T)
+        return _BackProject.apply(y, self.geometry.angles, self.geometry.shift, self.T)
 
 
 class _Project(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, operator: Projector) -> Tensor:
+    def forward(ctx, x: Tensor, angles: Tensor, shift: Tensor, operator: Projector) -> Tensor:
         ctx.operator = operator
+        ctx.save_for_backward(*([x] if any(ctx.needs_input_grad[1:3]) else []), angles, shift)
         return operator._forward(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return _BackProject.apply(grad, ctx.operator), None
+        *x, angles, shift = ctx.saved_tensors
+        of_geometry = ctx.operator._geometry_gradient(*x, grad) if x else (None, None)
+        return _BackProject.apply(grad, angles, shift, ctx.operator), *of_geometry, None
 
 
 class _BackProject(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, y: Tensor, operator: Projector) -> Tensor:
+    def forward(ctx, y: Tensor, angles: Tensor, shift: Tensor, operator: Projector) -> Tensor:
         ctx.operator = operator
+        ctx.save_for_backward(*([y] if any(ctx.needs_input_grad[1:3]) else []), angles, shift)
         return operator._adjoint(y)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        return _Project.apply(grad, ctx.operator), None
+        *y, angles, shift = ctx.saved_tensors
+        of_geometry = ctx.operator._geometry_gradient(grad, *y) if y else (None, None)
+        return _Project.apply(grad, angles, shift, ctx.operator), *of_geometry, None

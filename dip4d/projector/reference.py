@@ -49,3 +49,10 @@ def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, in
     left = left.expand(len(y), -1, -1)
     x = padded.gather(-1, left) * w_left + padded.gather(-1, left + 1) * w_right
     return x.sum(1).unflatten(-1, slice_shape)
+
+
+def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives of <A x, y> by angles and shift, (B, n) each. x: (B, Y, X); y: (B, n, S)."""
+    with torch.enable_grad():
+        leaves = angles.detach().requires_grad_(), shift.detach().requires_grad_()
+        return torch.autograd.grad((forward(x, *leaves, y.shape[-1]) * y).sum(), leaves)
