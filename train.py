@@ -34,8 +34,8 @@ from dip4d.report import draw_figures, print_table, read_metrics
 from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
-BUDGET_SHARE, BUDGET_TAIL = 0.88, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
-SCORING_SHARE = 0.08  # of train.max_minutes may go into scoring one conventional method
+BUDGET_SHARE, BUDGET_TAIL = 0.78, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
+SCORING_SHARE = 0.12  # of train.max_minutes may go into scoring one conventional method
 
 
 def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
@@ -57,15 +57,16 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     """Network, microscope and loss for a series, put together."""
     _, depth, bins = series.shape
-    windows = config.network.windows if config.network.use_row else 0
     brightest = brightest_voxel(series)
-    decoder = Decoder((bins, bins), config.network.rank, depth, windows, config.network.channels)
+    n = config.network
+    windows = n.windows if n.use_row else 0
+    decoder = Decoder((bins, bins), n.rank, depth, windows, n.channels, n.octaves)
     seconds = None
     if config.train.max_minutes is not None:
         budget = 60 * config.train.max_minutes
         seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
     return DIP4D(
-        BoundedLowRank(decoder, config.network.rank, config.network.damping, brightest),
+        BoundedLowRank(decoder, n.rank, n.damping, brightest),
         Microscope((bins, bins), bins),
         SquaredError(float(series.images.max())),
         Schedule(config.train.steps, seconds, began),

@@ -36,20 +36,27 @@ def _advance(steps: Iterator[Tensor], iterations: int, x: Tensor | None) -> Tens
 def fbp(A: Projector, y: Tensor, known: Tensor | None = None) -> Tensor:
     """Filtered back-projection, (B, Y, X), each view weighted by the share of the half-turn that it represents.
 
-    The filter is the band-limited ramp in real space (Kak and Slaney, Principles of Computerized Tomographic Imaging,
-    1988, eq. 61), zero-padded: it has no bias at low frequencies. Nothing stands in for a missing wedge: the middle
-    of a disc of intensity 1 comes back as 1 if seen over the whole half-turn, as 140 / 180 if seen over 140 degrees
-    of it. Values may be negative. Raises ValueError if each slice has its own angles.
+    Nothing stands in for a missing wedge: the middle of a disc of intensity 1 comes back as 1 if seen over the whole
+    half-turn, as 140 / 180 if seen over 140 degrees of it. Values may be negative, and are wrong outside of the circle
+    that all views see. Raises ValueError if each slice has its own angles.
     """
     if not A.geometry.shared:
         raise ValueError("fbp needs angles (n,) that all slices share")
+    return A.T(filter_ramp(y) * _shares(A.geometry.angles.to(y.device), _weight(y, known)[..., 0])[..., None])
+
+
+def filter_ramp(y: Tensor) -> Tensor:
+    """Rows (..., S) filtered by |frequency|, in cycles per bin.
+
+    The filter is band-limited and defined in real space (Kak and Slaney, Principles of Computerized Tomographic
+    Imaging, 1988, eq. 61), the rows are padded with zeros: there is no bias at low frequencies.
+    """
     length = 2 * y.shape[-1]
     lag = torch.arange(length, device=y.device).to(y)
     lag = torch.minimum(lag, length - lag)  # 0, 1, 2, ..., 2, 1
     ramp = torch.where(lag % 2 == 1, -1 / (math.pi * lag).square(), 0)
     ramp[0] = 1 / 4
-    filtered = torch.fft.irfft(torch.fft.rfft(y, length) * torch.fft.rfft(ramp).real, length)[..., : y.shape[-1]]
-    return A.T(filtered * _shares(A.geometry.angles.to(y.device), _weight(y, known)[..., 0])[..., None])
+    return torch.fft.irfft(torch.fft.rfft(y, length) * torch.fft.rfft(ramp).real, length)[..., : y.shape[-1]]
 
 
 def _shares(angles: Tensor, known: Tensor) -> Tensor:
@@ -125,7 +132,7 @@ def tv_steps(
     """Least squares with total variation, one iterate at a time, for ever: towards the minimiser over x >= 0 of
     ``1/2 |A x - y|^2 + weight TV(x)``, with the isotropic TV of each slice.
 
-    weight: >= 0, intensity; of the order of the noise of a row times the square root of the number of views.
+    weight: >= 0, intensity; good ones are near the standard deviation of the noise in y times sqrt(n), or half of it.
     x: where to start; zeros if None. The primal-dual method of Chambolle and Pock (J. Math. Imaging Vis. 40:120,
     2011), its steps from the row and column sums (Pock and Chambolle, ICCV 2011, with alpha = 1): it converges for
     every geometry. Non-negative after each iteration. Raises ValueError for a negative weight.

@@ -71,6 +71,7 @@ class Simulate:
 class Network:
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
     channels: int = key(48, "Channels of the decoder.", low=8)
+    octaves: int = key(4, "Octaves of the Fourier features of z; more for sharp layers along the tilt axis.", 1, 12)
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
@@ -79,7 +80,7 @@ class Network:
 @dataclass
 class Train:
     steps: int = key(2000, "Optimiser steps.", low=1)
-    max_minutes: float | None = key(None, "Time budget; the schedule fits itself to it and ends inside.", low=0.01)
+    max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
     learning_rate: float = key(3e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
     slices: int = key(8, "Positions z in a batch; each brings all its rows.", low=1)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 _COARSEST = 8  # pixels: the decoder starts from a learned pattern of about this size
 _SHOWN = 2  # scales, from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
-_Z_OCTAVES = 4  # Fourier features of z: up to 2^3 half periods over the volume
 _GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
 
 
@@ -24,17 +23,16 @@ class Decoder(nn.Module):
 
     shape: (Y, X) of the maps. maps: how many to draw. depth: Z, how many positions the volume has. images: how many
     images of a position it is shown (0: none); they enter at the coarse scales. channels: width of all layers.
+    octaves: of the Fourier features of z; the finest has 2^(octaves - 2) periods over the volume.
     """
 
-    def __init__(self, shape: tuple[int, int], maps: int, depth: int, images: int, channels: int) -> None:
+    def __init__(self, shape: tuple[int, int], maps: int, depth: int, images: int, channels: int, octaves: int) -> None:
         super().__init__()
-        self.shape, self.depth, self.images = shape, depth, images
+        self.shape, self.depth, self.images, self.octaves = shape, depth, images, octaves
         levels = max(1, 1 + round(math.log2(min(shape) / _COARSEST)))
         self.sizes = [tuple(-(-n // 2**k) for n in shape) for k in reversed(range(levels))]
         width = 64
-        self.position = nn.Sequential(
-            nn.Linear(1 + 2 * _Z_OCTAVES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
-        )
+        self.position = nn.Sequential(nn.Linear(1 + 2 * octaves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.pattern = nn.Parameter(0.3 * torch.randn(1, channels, *self.sizes[0]))
         self.first = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
         self.second = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
@@ -46,7 +44,7 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
         """z: (B,), pixels. images: (B, C, Y, X), or None. Returns (B, maps, Y, X)."""
-        z = self.position(_fourier(2 * z / max(self.depth - 1, 1) - 1))
+        z = self.position(_fourier(2 * z / max(self.depth - 1, 1) - 1, self.octaves))
         x = self.pattern.expand(len(z), -1, -1, -1).contiguous(memory_format=torch.channels_last)
         if images is None:
             images = x.new_zeros(len(z), self.images, *self.shape)
@@ -73,9 +71,9 @@ class _Layer(nn.Module):
         return F.silu(self.normalise(self.convolve(x)) * (1 + gain) + offset)
 
 
-def _fourier(z: Tensor) -> Tensor:
+def _fourier(z: Tensor, octaves: int) -> Tensor:
     """z in -1..1, (B,), to (B, 1 + 2 octaves)."""
-    phase = z[:, None] * (math.pi / 2) * 2 ** torch.arange(_Z_OCTAVES, device=z.device)
+    phase = z[:, None] * (math.pi / 2) * 2 ** torch.arange(octaves, device=z.device)
     return torch.cat([z[:, None], phase.sin(), phase.cos()], dim=1)
 
 

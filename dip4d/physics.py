@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from dip4d.algorithms import filter_ramp
 from dip4d.projector import Geometry, Projector
 
 
@@ -33,15 +34,8 @@ class Microscope:
         over the series, their standard deviation is 1 / windows. Few views make streaks: this is what the network is
         shown, not a reconstruction.
         """
-        views = self._operator(angles).T(_ramp(rows).flatten(0, 1)[:, None])  # (B n, Y, X)
+        views = self._operator(angles).T(filter_ramp(rows).flatten(0, 1)[:, None])  # (B n, Y, X)
         centres = torch.linspace(0, 1, windows, device=rows.device)
         weights = torch.exp(-0.5 * ((progress[:, None] - centres[:, None]) * windows).square())  # (B, windows, n)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
         return (math.pi * weights @ views.view(*angles.shape, -1)).unflatten(-1, self.slice_shape)
-
-
-def _ramp(rows: Tensor) -> Tensor:
-    """Filters rows (..., S) by |frequency| (Ramachandran and Lakshminarayanan, PNAS 68:2236, 1971), zero-padded."""
-    length = rows.shape[-1]
-    frequency = torch.fft.rfftfreq(2 * length, device=rows.device)
-    return torch.fft.irfft(torch.fft.rfft(rows, 2 * length) * frequency, 2 * length)[..., :length]

@@ -1,18 +1,18 @@
 """The CUDA path: the projector in Triton, one launch for the views and one for the slices.
 
-Both directions gather, with two taps: no atomics, and the same bits in every run. A program works on a tile of
-``LINES x WIDTH`` and marches it along the lines of the slice:
+Both directions gather, with two taps: no atomics, and the same bits in every run. A program works on a flat tile of
+elements, one after the other on neighbouring threads, so that the order of the elements is the access pattern:
 
-- *forward*: the program owns `WIDTH` bins of one view. Where the beam is closer to y the lines are rows, and its
-  threads lie along the bins: neighbours read neighbours. Else the lines are columns, and the threads of a warp lie
-  on `LINES` columns and 32 / LINES bins, so that their loads are short pieces of rows; a transposed copy would
-  move the slice through the memory three times. Blocks of bins read disjoint bands of the slice: it is read once.
-- *adjoint*: the program owns a tile of pixels and loops over the angles; a row of the detector stays in the L1 cache.
+- *forward*: the program owns `WIDTH` bins of one view and marches `LINES` lines of the slice at a time. Where the
+  beam is closer to y the lines are rows and neighbouring threads have neighbouring bins. Else the lines are columns,
+  and a warp has `LINES` columns and 32 / `LINES` bins: its loads are short pieces of rows. (A transposed copy would
+  take the slice through the memory three times.) Blocks of bins read disjoint bands: a slice is read once.
+- *adjoint*: the program owns `ROWS x WIDTH` pixels and loops over the angles; the rows of the detector stay in L1.
 
 A place on the detector, or in a line, is ``index * step + line * line_step + start``. float32 would round it to 3e-5
-of a pixel at 512, so each of the three numbers comes as two floats: a multiple of a power of two so coarse that
-products and sums of it are exact, and the small rest. The integer part is taken off before the rest is added. The
-numbers are computed from the angles in float64, by a kernel of their own: in torch it would be twenty launches.
+of a pixel at 512, so each of the three numbers comes in two parts: a multiple of a power of two, so coarse that its
+products and sums are exact, and the small rest. The integer is taken off the exact part before the rest is added.
+The numbers are computed from the angles in float64, by a kernel of their own: in torch it would be twenty launches.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+WIDTH = 64  # bins, or pixels of a row, in a tile; all sizes of tiles are powers of two
+LINES = 16  # lines of the slice in a tile of the forward projection
 ROWS = 32  # rows of the slice in a tile of the adjoint
-LINES = 16  # lines of the slice in a tile: a power of two, at most 32
-WIDTH = 64  # bins, or pixels of a row, in a tile: a power of two
 WARPS = 4
 VIEWS = 128  # views that one program prepares
-_jit = triton.jit(do_not_specialize=["ny", "nx", "bins"])
-FIELDS = tl.constexpr(8)  # numbers of a view: step, line step, start, in two parts each; 1 / m; whether it marches in x
+# the numbers of a view: step, line step, start, each in two parts; 1 / m; whether its lines are columns
+FIELDS = tl.constexpr(8)
+
+_jit = triton.jit(do_not_specialize=["ny", "nx", "bins"])  # one compilation and one access pattern for all sizes
 
 
 @triton.jit
 def _store_parts(to, value, quantum, mask):
+    """Stores a float64 as the nearest multiple of the quantum, a power of two, and the rest."""
     coarse = tl.floor(value / quantum + 0.5) * quantum
     tl.store(to, coarse.to(tl.float32), mask=mask)
     tl.store(to + 1, (value - coarse).to(tl.float32), mask=mask)
@@ -86,13 +89,16 @@ def _taps(line, coarse, fine, length, stride):
 
 
 @triton.jit
-def _march(x, view, k, n_lines, length, line_stride, stride, ACROSS: tl.constexpr, LINES: tl.constexpr):
-    """The sums (bins,) over all lines of a slice at the bins k; `ACROSS` is the axis of the tile that runs over lines.
-
-    The last axis of a tile is the one along which threads are neighbours.
-    """
-    i = tl.expand_dims(tl.arange(0, LINES), 1 - ACROSS)
-    coarse, fine = _place(view, tl.expand_dims(k, ACROSS), i)
+def _march(
+    x, view, k, n_lines, length, line_stride, stride, TURNED: tl.constexpr, LINES: tl.constexpr, WIDTH: tl.constexpr
+):
+    """The sums (WIDTH,) over all lines of a slice at the bins k, k + 1, ..."""
+    e = tl.arange(0, LINES * WIDTH)
+    if TURNED:
+        i, k = e % LINES, k + e // LINES
+    else:
+        i, k = e // WIDTH, k + e % WIDTH
+    coarse, fine = _place(view, k, i)
     coarse_step, fine_step = LINES * tl.load(view + 2), LINES * tl.load(view + 3)
     total = tl.zeros_like(coarse)
     for first in range(0, n_lines, LINES):
@@ -102,7 +108,7 @@ def _march(x, view, k, n_lines, length, line_stride, stride, ACROSS: tl.constexp
         coarse += coarse_step
         fine += fine_step
         x += LINES * line_stride
-    return tl.sum(total, ACROSS)
+    return tl.sum(tl.reshape(total, [WIDTH, LINES]), 1) if TURNED else tl.sum(tl.reshape(total, [LINES, WIDTH]), 0)
 
 
 @_jit
@@ -111,14 +117,15 @@ def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WI
     blocks = tl.cdiv(bins, WIDTH)
     row = tl.program_id(0) // blocks
     item = row // n
-    k = tl.program_id(0) % blocks * WIDTH + tl.arange(0, WIDTH)
+    k = tl.program_id(0) % blocks * WIDTH
     view = views + (item * own + row % n) * FIELDS
     x += item.to(tl.int64) * ny * nx
     if tl.load(view + 7) > 0:
-        total = _march(x, view, k, nx, ny, 1, nx, 1, LINES)
+        sums = _march(x, view, k, nx, ny, 1, nx, True, LINES, WIDTH)
     else:
-        total = _march(x, view, k, ny, nx, nx, 1, 0, LINES)
-    tl.store(out + row.to(tl.int64) * bins + k, total * tl.load(view + 6), mask=k < bins)
+        sums = _march(x, view, k, ny, nx, nx, 1, False, LINES, WIDTH)
+    k += tl.arange(0, WIDTH)
+    tl.store(out + row.to(tl.int64) * bins + k, sums * tl.load(view + 6), mask=k < bins)
 
 
 @_jit
@@ -126,10 +133,11 @@ def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, ROWS: tl.constexpr, WID
     """y (B, n, S), views as in `_forward_kernel` -> out (B, Y, X)."""
     across = tl.cdiv(nx, WIDTH)
     item = tl.program_id(0) // across
-    j = (tl.program_id(0) % across * WIDTH + tl.arange(0, WIDTH))[None, :]
-    i = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
+    e = tl.arange(0, ROWS * WIDTH)
+    i = tl.program_id(1) * ROWS + e // WIDTH
+    j = tl.program_id(0) % across * WIDTH + e % WIDTH
     y += item.to(tl.int64) * n * bins
-    total = tl.zeros_like(i + j).to(tl.float32)
+    total = tl.zeros_like(i).to(tl.float32)
     for angle in range(n):
         view = views + (item * own + angle) * FIELDS
         inverse = tl.load(view + 6)
@@ -138,7 +146,7 @@ def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, ROWS: tl.constexpr, WID
         w_left = tl.maximum(1 - fraction * inverse, 0)
         w_right = tl.maximum(1 - (1 - fraction) * inverse, 0)
         total += inverse * (w_left * a + w_right * b)
-    tl.store(out + item.to(tl.int64) * ny * nx + j + i * nx, total, mask=(i < ny) & (j < nx))
+    tl.store(out + item.to(tl.int64) * ny * nx + i * nx + j, total, mask=(i < ny) & (j < nx))
 
 
 def _views(angles: Tensor, shift: Tensor, slice_shape: tuple[int, int], bins: int, forward: bool) -> Tensor:
