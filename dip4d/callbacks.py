@@ -16,7 +16,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
-from dip4d.conventional import Baseline, Conventional
+from dip4d.conventional import METHODS, Baseline, Conventional
 from dip4d.data import TiltRows
 from dip4d.io import write_volumes
 from dip4d.metrics import psnr, ssim
@@ -24,7 +24,6 @@ from dip4d.module import DIP4D
 from dip4d.run_folder import CHECKPOINT, METRICS, ORTHOSLICES, VOLUMES
 from dip4d.tracking import log_comparison, log_frames, log_picture
 
-METHODS = ("sirt_whole", "sirt_window", "sirt_frozen")
 KEY_FRAMES = 6  # frames shown in figures
 
 
@@ -143,7 +142,7 @@ class Comparison(L.Callback):
         seconds: float,
     ) -> None:
         self.run, self.conventional, self.truth, self.began, self.seconds = run, conventional, truth, began, seconds
-        self.methods = [m for m in METHODS if m in methods and (m != "sirt_frozen" or truth is not None)]
+        self.methods = [m for m in METHODS if m in methods and (truth is not None or not m.endswith("_frozen"))]
         self.baselines: list[Baseline] = []
 
     def on_fit_start(self, trainer: L.Trainer, module: DIP4D) -> None:

@@ -18,6 +18,7 @@ import lightning
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dip4d.conventional import METHODS
 from dip4d.errors import InputError
 from dip4d.simulate import SCHEMES, SPECIMENS
 
@@ -90,10 +91,10 @@ class Train:
 class Compare:
     methods: list[str] = key(
         ["sirt_whole", "sirt_window", "sirt_frozen"],
-        "Conventional reconstructions to stand beside; sirt_frozen needs truth.",
-        among=["sirt_whole", "sirt_window", "sirt_frozen"],
+        "Conventional reconstructions to stand beside: sirt, fbp, em or tv, _whole, _window or _frozen (needs truth).",
+        among=METHODS,
     )
-    iterations: int = key(500, "The most iterations of SIRT; the best number up to it is used.", low=1)
+    iterations: int = key(500, "The most iterations to try; the best number up to it is used.", low=1)
     windows: list[int] = key([10, 20, 30, 40, 60], "Widths in images of the sliding window; the best is used.", low=2)
 
 

@@ -1,12 +1,14 @@
-"""SIRT of the same tilt series, at its best: what a dynamic reconstruction has to beat.
+"""Conventional reconstruction of the same tilt series, at its best: what a dynamic one has to beat.
 
-- `sirt_whole`: one static volume from all images, what one has today.
-- `sirt_window`: for each frame, the images around it.
-- `sirt_frozen`: for each frame, a full series of as many images of the specimen frozen in that state, with the same
+SIRT, FBP, EM and TV, each in three scopes:
+
+- `_whole`: one static volume from all images, what one has today.
+- `_window`: for each frame, the images around it.
+- `_frozen`: for each frame, a full series of as many images of the specimen frozen in that state, with the same
   noise: "conventional tomography", which the experiment cannot have. Needs the truth.
 
-The number of iterations, and the width of the window, are those that score best: against the truth where there is
-one, else on held-out rows. Scores use all rows; the held-out error uses what the network sees.
+The number of iterations, the width of the window and the weight are those that score best: against the truth where
+there is one, else on held-out rows. Scores use all rows; the held-out error uses what the network sees.
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice, repeat
 
 import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
 
-from dip4d.algorithms import sirt, sirt_steps, window
+from dip4d.algorithms import em_steps, fbp, in_slabs, sirt, sirt_steps, tv_steps, window
 from dip4d.metrics import psnr_from_mse
 from dip4d.projector import Geometry, Projector
 from dip4d.simulate import add_noise, incremental
@@ -30,6 +34,30 @@ from dip4d.tilt_series import TiltSeries
 EVERY = 5  # iterations between two looks at the score
 LOOKS = 10  # frames that choose the settings
 SLICES = 32  # slices across the tilt axis that choose them; each slice is a reconstruction of its own
+SLAB = 64  # slices reconstructed at a time
+TV_WEIGHTS = (0.25, 0.5, 1.0, 2.0)  # times the noise times the root of the number of images
+
+ALGORITHMS = ("sirt", "fbp", "em", "tv")
+SCOPES = ("whole", "window", "frozen")
+METHODS = tuple(f"{algorithm}_{scope}" for algorithm in ALGORITHMS for scope in SCOPES)
+
+Problem = tuple[Projector, Tensor, Tensor | None]  # A, rows y (B, n, S), known (B, n)
+
+
+@dataclass
+class Choice:
+    """An algorithm at the settings that scored best; called with a problem it reconstructs it, (B, Y, X)."""
+
+    score: float
+    settings: dict[str, float]
+    steps: Callable[..., Iterator[Tensor]]
+    iterations: int
+
+    def __call__(self, A: Projector, y: Tensor, known: Tensor | None = None) -> Tensor:
+        def run(y: Tensor, known: Tensor | None) -> Tensor:
+            return next(islice(self.steps(A, y, known=known), self.iterations - 1, None))
+
+        return in_slabs(run, y, SLAB, known)
 
 
 @dataclass
@@ -42,16 +70,17 @@ class Baseline:
 
     name: str
     volume: Callable[[int], np.ndarray]
-    settings: dict[str, float] = field(default_factory=dict)
-    held_out: float | None = None
-    seconds: float = 0.0
+    settings: dict[str, float]
+    held_out: float | None
+    seconds: float
 
 
 class Conventional:
-    """SIRT of one tilt series.
+    """Conventional reconstructions of one tilt series.
 
-    series: images (t, z, s). held_out: (Z, T), True for rows kept aside. truth: (t, z, y, x) or None. dose: counts at
-    the brightest pixel of the series that `sirt_frozen` simulates, 0 for no noise.
+    series: images (t, z, s). held_out: (Z, T), True for rows kept aside. truth: (t, z, y, x) or None. iterations: the
+    most to try. windows: the widths to try. dose: counts at the brightest pixel of the series that a frozen frame is
+    reconstructed from, 0 for no noise.
     """
 
     def __init__(
@@ -68,8 +97,8 @@ class Conventional:
         self.frames, self.depth, self.bins = series.shape
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
-        self.known = (~held_out).float().to(device)
         self.held_out = held_out.to(device)
+        self.known = (~self.held_out).float()
         self.truth = truth
         self.data_range = None if truth is None else float(truth.max())
         self.max_angle = float(np.abs(series.angles_deg).max())
@@ -80,53 +109,45 @@ class Conventional:
         self.looks = np.unique(np.linspace(0, self.frames - 1, LOOKS).round().astype(int)).tolist()
 
     def baseline(self, name: str) -> Baseline:
-        """One of `sirt_whole`, `sirt_window`, `sirt_frozen`, at its best settings."""
-        return {"sirt_whole": self._whole, "sirt_window": self._window, "sirt_frozen": self._frozen}[name]()
+        """One of METHODS, at its best settings."""
+        algorithm, scope = name.split("_")
+        return {"whole": self._whole, "window": self._window, "frozen": self._frozen}[scope](name, algorithm)
 
-    def _operator(self, angles: Tensor) -> Projector:
-        return Projector(Geometry((self.bins, self.bins), self.bins, angles))
-
-    def _whole(self) -> Baseline:
-        A, everything = self._operator(self.angles), range(self.frames)
-        held_out, best = None, self.iterations
-        if self.held_out.any():
-            score = lambda x: -self._held_out_squares(x[0], everything)
-            best, squares = self._search([(A, self.rows, self.known)], score)
-            held_out = (-squares / self._held_out_norm()) ** 0.5
-        if self.truth is not None:
-            score = lambda x: np.mean([self._psnr(x[0], t) for t in self.looks])
-            best, _ = self._search([(A, self.rows, None)], score)
+    def _whole(self, name: str, algorithm: str) -> Baseline:
+        A = self._operator(self.angles)
+        known = self.known[self.sample] if self.truth is None else None
+        frames = range(self.frames) if self.truth is None else self.looks
+        choice = self._choose(algorithm, [(A, self.rows[self.sample], known)], [frames])
+        volume_of_known = choice(A, self.rows, self.known)
+        error = self._held_out_error(lambda t: volume_of_known)
         began = time.monotonic()
-        volume = sirt(A, self.rows, best).cpu().numpy()
-        return Baseline("sirt_whole", lambda t: volume, {"iterations": best}, held_out, time.monotonic() - began)
+        volume = choice(A, self.rows).cpu().numpy()
+        return Baseline(name, lambda t: volume, choice.settings, error, (time.monotonic() - began) / self.frames)
 
-    def _window(self) -> Baseline:
-        found = []
-        for width in self._track(self.windows, "SIRT, choosing the window"):
+    def _window(self, name: str, algorithm: str) -> Baseline:
+        choices = []
+        for width in self._track(self.windows, f"{name}, choosing the window"):
             problems = []
             for t in self.looks:
                 around = window(t, self.frames, width)
                 y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, self.known))
                 problems.append((self._operator(self.angles[around]), y, known if self.truth is None else None))
-            iterations, score = self._search(problems, self._score_looks)
-            found.append((score, width, iterations))
-        _, width, best = max(found)
+            choices.append((width, self._choose(algorithm, problems, [[t] for t in self.looks])))
+        width, choice = max(choices, key=lambda c: c[1].score)
 
         def volume(t: int, known: Tensor | None = None) -> Tensor:
             around = window(t, self.frames, width)
-            A, y = self._operator(self.angles[around]), self.rows[:, around].contiguous()
-            return sirt(A, y, best, known=None if known is None else known[:, around])
+            y = self.rows[:, around].contiguous()
+            return choice(self._operator(self.angles[around]), y, None if known is None else known[:, around])
 
-        began, squares = time.monotonic(), 0.0
-        for t in self._track(range(self.frames), "SIRT, held-out error of the window"):
-            if self.held_out[:, t].any():
-                squares += self._held_out_squares(volume(t, self.known), [t])
-        held_out = (squares / self._held_out_norm()) ** 0.5 if self.held_out.any() else None
+        began = time.monotonic()
+        error = self._held_out_error(lambda t: volume(t, self.known))
         seconds = (time.monotonic() - began) / self.frames
-        settings = {"window": width, "iterations": best}
-        return Baseline("sirt_window", lambda t: volume(t).cpu().numpy(), settings, held_out, seconds)
+        return Baseline(name, lambda t: volume(t).cpu().numpy(), {"window": width} | choice.settings, error, seconds)
 
-    def _frozen(self) -> Baseline:
+    def _frozen(self, name: str, algorithm: str) -> Baseline:
+        if self.truth is None:
+            raise ValueError(f"{name} needs the truth")
         angles = torch.from_numpy(np.deg2rad(incremental(self.frames, self.max_angle, 1))).to(self.device)
         A = self._operator(angles)
 
@@ -135,56 +156,82 @@ class Conventional:
             noisy = add_noise(rows.transpose(0, 1).cpu().numpy(), self.dose, self.seed + 1 + t, self.brightest)
             return torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
 
-        best, _ = self._search([(A, series(t)[self.sample], None) for t in self.looks], self._score_looks)
-        volume = lambda t: sirt(A, series(t), best).cpu().numpy()
+        problems = [(A, series(t)[self.sample], None) for t in self.looks]
+        choice = self._choose(algorithm, problems, [[t] for t in self.looks])
+        volume = lambda t: choice(A, series(t)).cpu().numpy()
         began = time.monotonic()
         volume(0)
-        return Baseline("sirt_frozen", volume, {"iterations": best}, None, time.monotonic() - began)
+        return Baseline(name, volume, choice.settings, None, time.monotonic() - began)
 
-    def _search(
-        self,
-        problems: Sequence[tuple[Projector, Tensor, Tensor | None]],
-        score: Callable[[Sequence[Tensor]], float],
-    ) -> tuple[int, float]:
-        """The number of iterations, common to all problems (A, y, known), at which the score of their iterates peaks.
+    def _operator(self, angles: Tensor) -> Projector:
+        return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
-        Returns it with that score. Ends when the peak lies well behind, or at `self.iterations`.
+    def _choose(self, algorithm: str, problems: Sequence[Problem], frames: Sequence[Sequence[int]]) -> Choice:
+        """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem.
+
+        Iterations are counted for all problems together, until the peak lies well behind.
         """
-        runs = [sirt_steps(A, y, known=known) for A, y, known in problems]
-        best = (-np.inf, 0)
-        for iteration in range(1, self.iterations + 1):
-            volumes = [next(run) for run in runs]
-            if iteration % EVERY == 0 or iteration == self.iterations:
-                best = max(best, (float(score(volumes)), iteration))
-                if iteration > best[1] + max(4 * EVERY, best[1] / 2):
-                    break
-        return best[1], best[0]
+        choices = []
+        for settings, steps in self._variants(algorithm, problems[0][1]):
+            runs = [steps(A, y, known=known) for A, y, known in problems]
+            best = (-np.inf, 0)
+            for iteration in range(1, self.iterations + 1):
+                volumes = [next(run) for run in runs]
+                if iteration % EVERY == 0 or iteration in (1, self.iterations):
+                    best = max(best, (self._score(volumes, frames), iteration))
+                    if iteration > best[1] + max(4 * EVERY, best[1] / 2):
+                        break
+            choices.append(Choice(best[0], {**settings, "iterations": best[1]}, steps, best[1]))
+        return max(choices, key=lambda c: c.score)
 
-    def _score_looks(self, volumes: Sequence[Tensor]) -> float:
-        """How good volumes of the frames `looks` at the positions `sample` are: by truth, else by held-out rows."""
-        if self.truth is not None:
-            return float(np.mean([self._psnr(x, t, self.sample) for x, t in zip(volumes, self.looks, strict=True)]))
-        return -sum(self._held_out_squares(x, [t], self.sample) for x, t in zip(volumes, self.looks, strict=True))
+    def _variants(self, algorithm: str, y: Tensor) -> list[tuple[dict[str, float], Callable[..., Iterator[Tensor]]]]:
+        """Settings besides the number of iterations, and the steps with them, for rows like y."""
+        if algorithm == "tv":
+            scale = _noise(self.rows) * y.shape[1] ** 0.5
+            return [({"weight": w * scale}, partial(tv_steps, weight=w * scale)) for w in TV_WEIGHTS]
+        return [({}, {"sirt": sirt_steps, "em": em_steps, "fbp": _fbp_steps}[algorithm])]
 
-    def _psnr(self, x: Tensor, t: int, positions: Sequence[int] | slice = slice(None)) -> float:
-        """PSNR against the truth of frame t, at some positions z."""
-        truth = torch.from_numpy(self.truth[t][positions]).to(self.device)
-        return psnr_from_mse(float((x - truth).square().mean()), self.data_range)
+    def _score(self, volumes: Sequence[Tensor], frames: Sequence[Sequence[int]]) -> float:
+        """How good volumes (at the positions `sample`) are at their frames: mean PSNR, or held-out misfit, negative."""
+        pairs = list(zip(volumes, frames, strict=True))
+        if self.truth is None:
+            return -sum(self._held_out_squares(x, list(ts), self.sample) for x, ts in pairs)
+        mse = [float((x - self._truth_of_sample(t)).square().mean()) for x, ts in pairs for t in ts]
+        return float(np.mean([psnr_from_mse(m, self.data_range) for m in mse]))
 
-    def _held_out_squares(
-        self, x: Tensor, frames: Sequence[int], positions: Sequence[int] | slice = slice(None)
-    ) -> float:
+    def _truth_of_sample(self, t: int) -> Tensor:
+        return torch.from_numpy(self.truth[t][self.sample]).to(self.device)
+
+    def _held_out_error(self, volume: Callable[[int], Tensor]) -> float | None:
+        """Relative error of all held-out rows, given the volume at each frame; None if there are none."""
+        if not self.held_out.any():
+            return None
+        squares = 0.0
+        for t in self._track(range(self.frames), "held-out error"):
+            if self.held_out[:, t].any():
+                squares += self._held_out_squares(volume(t), [t])
+        return (squares / float(self.rows[self.held_out].double().square().sum())) ** 0.5
+
+    def _held_out_squares(self, x: Tensor, frames: list[int], positions: Sequence[int] | slice = slice(None)) -> float:
         """The sum of squared errors on the held-out rows of some frames, at some positions z."""
-        frames = list(frames)
         projected = self._operator(self.angles[frames])(x)
         error = (projected - self.rows[positions][:, frames])[self.held_out[positions][:, frames]]
         return float(error.double().square().sum())
 
-    def _held_out_norm(self) -> float:
-        return float(self.rows[self.held_out].double().square().sum())
-
     def _track(self, items: Sequence, description: str) -> Iterator:
         return track(items, description, transient=True, disable=not sys.stdout.isatty())
+
+
+def _fbp_steps(A: Projector, y: Tensor, known: Tensor | None = None) -> Iterator[Tensor]:
+    """Filtered back-projection in the form of an iteration: non-negative, and the same at every step."""
+    return repeat(fbp(A, y, known).clamp_(min=0))
+
+
+def _noise(rows: Tensor) -> float:
+    """Standard deviation of the noise in rows, from second differences along s where there is intensity."""
+    difference = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
+    inside = difference[rows[..., 1:-1] > 0.05 * rows.max()].abs()
+    return float(inside.median()) / 0.6745 / 6**0.5 if inside.numel() else 0.0
 
 
 def brightest_voxel(series: TiltSeries) -> float:

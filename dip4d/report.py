@@ -18,14 +18,21 @@ from dip4d.run_folder import FIGURES, METRICS, ORTHOSLICES
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-LABELS = {
-    "truth": "truth",
-    "dip": "DIP-4D",
-    "sirt_frozen": "SIRT, frozen frames",
-    "sirt_window": "SIRT, sliding window",
-    "sirt_whole": "SIRT, whole series",
+_SCOPES = {"frozen": ("frozen frames", "-"), "window": ("sliding window", "--"), "whole": ("whole series", ":")}
+_COLOURS = {"sirt": "#003049", "fbp": "#2a9d8f", "em": "#e09f3e", "tv": "#7b2cbf"}
+LABELS = {"truth": "truth", "dip": "DIP-4D"} | {
+    f"{algorithm}_{scope}": f"{algorithm.upper()}, {words}"
+    for algorithm in _COLOURS
+    for scope, (words, _) in _SCOPES.items()
 }
-COLOURS = {"dip": "#c1121f", "sirt_frozen": "#003049", "sirt_window": "#669bbc", "sirt_whole": "#adb5bd"}
+
+
+def _style(name: str) -> dict:
+    """Colour and line of a method in plots: the colour tells the algorithm, the line what it is given."""
+    if name == "dip":
+        return {"color": "#c1121f", "linestyle": "-", "linewidth": 2}
+    algorithm, scope = name.split("_")
+    return {"color": _COLOURS[algorithm], "linestyle": _SCOPES[scope][1], "linewidth": 1.2}
 
 
 def read_metrics(run: Path) -> dict:
@@ -68,16 +75,14 @@ def draw_figures(run: Path) -> list[Path]:
 def draw_quality(runs: dict[str, dict], path: Path) -> Path:
     """PSNR and SSIM against time for every method of every run; runs: label -> metrics."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    styles = ["-", "--", ":", "-."]
     for i, (label, metrics) in enumerate(runs.items()):
         for name, scores in metrics["methods"].items():
             for axis, score in zip(axes, ("psnr", "ssim"), strict=True):
-                points = [
-                    (t, v) for t, v in zip(metrics["times_s"], scores.get(score, []), strict=False) if v is not None
-                ]
+                values = scores.get(score, [])
+                points = [(t, v) for t, v in zip(metrics["times_s"], values, strict=False) if v is not None]
                 if points:
                     text = LABELS[name] + (f" ({label})" if label else "")
-                    axis.plot(*zip(*points, strict=True), styles[i % 4], color=COLOURS[name], label=text)
+                    axis.plot(*zip(*points, strict=True), label=text, alpha=0.5 ** (i / 2), **_style(name))
     for axis, title in zip(axes, ("PSNR (dB)", "SSIM"), strict=True):
         axis.set(xlabel="time (s)", title=title)
         axis.grid(alpha=0.3)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import warnings
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -12,15 +13,28 @@ from dip4d.projector.geometry import Geometry
 
 
 def _backend(x: Tensor):
-    """The module whose `forward` and `adjoint` serve this tensor: numba for float32 on the CPU, else plain torch.
-
-    A CUDA backend takes its place here.
+    """The module whose `forward` and `adjoint` serve this tensor: numba for float32 on the CPU, Triton for anything but
+    float64 on CUDA, else plain torch.
     """
     if x.device.type == "cpu" and x.dtype == torch.float32:
         from dip4d.projector import cpu
 
         return cpu
+    if x.is_cuda and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and _has_triton():
+        from dip4d.projector import cuda
+
+        return cuda
     return reference
+
+
+@cache
+def _has_triton() -> bool:
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        warnings.warn("CUDA without Triton: the projector runs in plain torch, and slower", stacklevel=2)
+        return False
+    return True
 
 
 class Projector:
@@ -70,7 +84,8 @@ class Projector:
 
     def _geometry_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The derivatives of <A x, y> by the angles and by the shift; both of their shape."""
-        g, backend = self.geometry, _backend(x)
+        g = self.geometry
+        backend = reference if x.is_cuda else _backend(x)  # reductions that nobody has needed faster on a GPU yet
         own = [v.detach().to(x.device).expand(len(x), -1) for v in (g.angles, g.shift)]
         gradients = [v.to(g.angles) for v in backend.geometry_gradient(x.detach(), y.detach(), *own)]
         return tuple(v.sum(0) for v in gradients) if g.shared else tuple(gradients)
