@@ -103,6 +103,7 @@ def run_experiment(arguments: list[str]) -> Path:
         config.compare.windows,
         dose=config.simulate.dose if config.data.path is None else 0.0,
         seed=config.run.seed,
+        device="cuda" if torch.cuda.is_available() and config.trainer.get("accelerator", "auto") != "cpu" else "cpu",
     )
 
     folder = run_folder.create(folder, config.run)

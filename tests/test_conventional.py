@@ -1,0 +1,98 @@
+"""The baselines are at their best, and know what they may know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dip4d.algorithms import sirt
+from dip4d.conventional import METHODS, Conventional, _noise, brightest_voxel
+from dip4d.data import choose_held_out
+from dip4d.metrics import psnr
+from dip4d.simulate import simulate
+
+SIZE, FRAMES = 20, 24
+
+
+@pytest.fixture(scope="module")
+def data():
+    series, truth = simulate("nanostar", SIZE, FRAMES, "grs", 200, seed=0)
+    return series, truth, choose_held_out(FRAMES, SIZE, 0.1, 0)
+
+
+def conventional(data, truth: bool = True, **changes) -> Conventional:
+    series, volumes, held_out = data
+    keys = {"iterations": 60, "windows": [6, 10], "dose": 200, "seed": 0} | changes
+    return Conventional(series, held_out, volumes if truth else None, **keys)
+
+
+def mean_psnr(data, volume) -> float:
+    truth = data[1]
+    return float(np.mean([psnr(volume(t), truth[t], float(truth.max())) for t in range(FRAMES)]))
+
+
+def test_the_number_of_iterations_is_the_best(data):
+    at_work = conventional(data, windows=[FRAMES])
+    baseline = at_work.baseline("sirt_whole")
+    A, best = at_work._operator(at_work.angles), baseline.settings["iterations"]
+    looks = at_work.looks
+    truth = data[1]
+
+    def score(iterations: int) -> float:
+        x = sirt(A, at_work.rows, iterations).numpy()
+        return float(np.mean([psnr(x, truth[t], float(truth.max())) for t in looks]))
+
+    others = [score(i) for i in range(5, 61, 5)]
+    assert score(best) == pytest.approx(max(others))
+    assert best == 5 * (1 + int(np.argmax(others)))
+    np.testing.assert_allclose(baseline.volume(3), sirt(A, at_work.rows, best).numpy())
+
+
+def test_a_moving_specimen_is_better_seen_through_a_window_and_best_when_frozen(data):
+    at_work = conventional(data)
+    whole, frozen = (mean_psnr(data, at_work.baseline(f"sirt_{scope}").volume) for scope in ("whole", "frozen"))
+    window = at_work.baseline("sirt_window")
+    assert window.settings["window"] in (6, 10)
+    early = psnr(window.volume(0), data[1][0], 1.0)
+    assert early > psnr(at_work.baseline("sirt_whole").volume(0), data[1][0], 1.0)
+    assert frozen > whole + 1
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_reconstructs(data, name):
+    baseline = conventional(data, iterations=25, windows=[FRAMES]).baseline(name)
+    volume = baseline.volume(FRAMES - 1)
+    assert volume.shape == (SIZE, SIZE, SIZE)
+    assert volume.min() >= 0
+    assert psnr(volume, data[1][FRAMES - 1], 1.0) > 15
+    assert (baseline.held_out is None) == name.endswith("_frozen")
+    assert baseline.held_out is None or 0.05 < baseline.held_out < 0.6
+    assert baseline.settings["iterations"] >= 1
+
+
+def test_without_truth_held_out_rows_choose_and_are_not_used(data):
+    _, _, held_out = data
+    at_work = conventional(data, truth=False)
+    baseline = at_work.baseline("sirt_whole")
+    A, best = at_work._operator(at_work.angles), baseline.settings["iterations"]
+
+    def error(iterations: int) -> float:
+        x = sirt(A, at_work.rows, iterations, known=(~held_out).float())
+        difference = (A(x) - at_work.rows)[held_out]
+        return float(difference.norm() / at_work.rows[held_out].norm())
+
+    assert baseline.held_out == pytest.approx(error(best), rel=1e-4)
+    assert error(best) <= min(error(i) for i in range(5, 61, 5)) + 1e-6
+    with pytest.raises(ValueError, match="truth"):
+        at_work.baseline("sirt_frozen")
+
+
+def test_the_noise_is_found():
+    rows = torch.linspace(0, 3, 64).sin().mul(10).add(5).expand(40, 30, 64)
+    noisy = rows + 0.7 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
+    assert _noise(noisy) == pytest.approx(0.7, rel=0.1)
+
+
+def test_the_brightest_voxel_is_of_the_right_order(data):
+    assert 0.7 < brightest_voxel(data[0]) < 2.0  # pure gold is 1
