@@ -64,6 +64,11 @@ def test_rows_may_be_missing(data):
     with_rows, without = module(batch.z, batch.rows, asked), module(batch.z, None, asked)
     assert with_rows.shape == without.shape == (2, 1, 16, 16)
     assert not torch.allclose(with_rows, without)
+    same_time = module(batch.z, None, asked[:1].expand(2, 1))
+    assert not torch.allclose(same_time[0], same_time[1])  # z alone tells them apart
+    seen = module.images(batch.rows)
+    assert seen.shape == (2, 4, 16, 16)
+    assert not torch.allclose(seen[:, 0], seen[:, -1])  # the windows are of different times
 
 
 def test_a_held_out_row_is_never_an_input(data):

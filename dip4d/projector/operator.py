@@ -75,18 +75,21 @@ class Projector:
             raise ValueError(f"expected {what} of shape {want}, got {tuple(tensor.shape)}")
 
     def _forward(self, x: Tensor) -> Tensor:
-        g = self.geometry
-        return _backend(x).forward(x, g.angles.to(x.device), g.shift.to(x.device), g.bins)
+        return _backend(x).forward(x, *self._views(x), self.geometry.bins)
 
     def _adjoint(self, y: Tensor) -> Tensor:
-        g = self.geometry
-        return _backend(y).adjoint(y, g.angles.to(y.device), g.shift.to(y.device), self.domain_shape)
+        return _backend(y).adjoint(y, *self._views(y), self.domain_shape)
+
+    def _views(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Angles and shift where `like` is; Apple's MPS has no float64."""
+        to = {"device": like.device} | ({"dtype": torch.float32} if like.device.type == "mps" else {})
+        return self.geometry.angles.detach().to(**to), self.geometry.shift.detach().to(**to)
 
     def _geometry_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The derivatives of <A x, y> by the angles and by the shift; both of their shape."""
         g = self.geometry
         backend = reference if x.is_cuda else _backend(x)  # reductions that nobody has needed faster on a GPU yet
-        own = [v.detach().to(x.device).expand(len(x), -1) for v in (g.angles, g.shift)]
+        own = [v.expand(len(x), -1) for v in self._views(x)]
         gradients = [v.to(g.angles) for v in backend.geometry_gradient(x.detach(), y.detach(), *own)]
         return tuple(v.sum(0) for v in gradients) if g.shared else tuple(gradients)
 
