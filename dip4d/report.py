@@ -66,7 +66,7 @@ def draw_figures(run: Path) -> list[Path]:
     metrics = read_metrics(run)
     folder = run / FIGURES
     folder.mkdir(exist_ok=True)
-    drawn = [_draw_orthoslices(run / ORTHOSLICES, metrics, folder / "orthoslices.png")]
+    drawn = _draw_orthoslices(run / ORTHOSLICES, metrics, folder)
     if metrics["methods"].get("dip", {}).get("psnr"):
         drawn.append(draw_quality({"": metrics}, folder / "quality.png"))
     return drawn
@@ -93,8 +93,11 @@ def draw_quality(runs: dict[str, dict], path: Path) -> Path:
     return path
 
 
-def _draw_orthoslices(source: Path, metrics: dict, path: Path) -> Path:
-    """Orthoslices over time: a row for each method and plane, a column for each frame, one grey scale for all."""
+def _draw_orthoslices(source: Path, metrics: dict, folder: Path) -> list[Path]:
+    """Orthoslices over time, a figure for each plane: a row for each method, a column for each frame, one grey scale.
+
+    The scale is that of the truth where there is one, else of ours.
+    """
     try:
         with np.load(source) as arrays:
             slices = {k: arrays[k] for k in arrays.files}
@@ -102,27 +105,40 @@ def _draw_orthoslices(source: Path, metrics: dict, path: Path) -> Path:
         raise InputError(f"{source}: not readable ({error})") from None
     frames = slices.pop("frames")
     names = [n for n in LABELS if f"{n}_yx" in slices]
-    planes = ("yx", "zx")
     brightest = float(slices["truth_yx" if "truth" in names else "dip_yx"].max()) or 1.0
-    rows = [(name, plane) for plane in planes for name in names]
-    heights = [slices[f"{n}_{p}"].shape[1] / slices[f"{n}_{p}"].shape[2] for n, p in rows]
-    width = 1.7
+    return [
+        _draw_plane(plane, {n: slices[f"{n}_{plane}"] for n in names}, frames, metrics["times_s"], brightest, folder)
+        for plane in ("yx", "zx")
+    ]
+
+
+def _draw_plane(
+    plane: str,
+    slices: dict[str, np.ndarray],
+    frames: np.ndarray,
+    times_s: Sequence[float],
+    brightest: float,
+    folder: Path,
+) -> Path:
+    rows, columns = next(iter(slices.values())).shape[1:]
+    width = 1.5
     figure, axes = plt.subplots(
-        len(rows),
+        len(slices),
         len(frames),
-        figsize=(width * len(frames) + 0.4, width * sum(heights) + 0.4),
-        height_ratios=heights,
+        figsize=(width * len(frames) + 0.4, width * len(slices) * rows / columns + 0.4),
         squeeze=False,
         layout="constrained",
     )
-    for line, (name, plane) in zip(axes, rows, strict=True):
-        for axis, picture in zip(line, slices[f"{name}_{plane}"], strict=True):
+    for line, (name, pictures) in zip(axes, slices.items(), strict=True):
+        for axis, picture in zip(line, pictures, strict=True):
             axis.imshow(picture, cmap="inferno", vmin=0, vmax=brightest, interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-        line[0].set_ylabel(f"{LABELS[name]}\n({plane[0]}, {plane[1]})", fontsize=7)
+        line[0].set_ylabel(LABELS[name].replace(", ", ",\n"), fontsize=8)
     for axis, frame in zip(axes[0], frames, strict=True):
-        axis.set_title(f"frame {frame}, {metrics['times_s'][frame]:g} s", fontsize=8)
-    figure.savefig(path, dpi=130)
+        axis.set_title(f"{times_s[frame]:g} s", fontsize=8)
+    figure.supxlabel(f"({plane[0]}, {plane[1]}) orthoslices", fontsize=8)
+    path = folder / f"orthoslices_{plane}.png"
+    figure.savefig(path, dpi=110)
     plt.close(figure)
     return path
 

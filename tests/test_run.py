@@ -52,13 +52,13 @@ def test_train_then_evaluate(tmp_path, small, capsys):
     assert metrics["seconds"] > metrics["fit_seconds"] > 0
 
     figures = tmp_path / "run" / "figures"
-    assert {f.name for f in figures.iterdir()} == {"orthoslices.png", "quality.png"}
+    assert {f.name for f in figures.iterdir()} == {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png"}
     for figure in figures.iterdir():
         figure.unlink()
     assert evaluate.main([str(tmp_path / "run")]) == 0
     table = capsys.readouterr().out
     assert f"{np.mean(metrics['methods']['dip']['psnr']):.2f}" in table
-    assert {f.name for f in figures.iterdir()} == {"orthoslices.png", "quality.png"}
+    assert {f.name for f in figures.iterdir()} == {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png"}
 
     again = run(tmp_path / "again", str(tmp_path / "run" / "config.yaml"))
     assert same(weights(tmp_path / "run"), weights(tmp_path / "again"))
@@ -131,7 +131,7 @@ def test_truth_changes_no_weight(tmp_path, small):
     assert "psnr" not in blind["methods"]["dip"]
     assert len(scored["methods"]["dip"]["psnr"]) == 12
     assert set(blind["held_out"]) == {"dip", "sirt_whole", "sirt_window"}
-    assert (tmp_path / "blind" / "figures" / "orthoslices.png").exists()
+    assert (tmp_path / "blind" / "figures" / "orthoslices_yx.png").exists()
 
 
 def test_rectangular_images_and_a_narrow_stack(tmp_path, small):
