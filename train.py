@@ -35,6 +35,7 @@ from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
 BUDGET_SHARE, BUDGET_TAIL = 0.78, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
+SEARCH_SHARE = 0.05  # of train.max_minutes may go into the choice of the settings of one conventional method
 SCORING_SHARE = 0.12  # of train.max_minutes may go into scoring one conventional method
 
 
@@ -103,6 +104,7 @@ def run_experiment(arguments: list[str]) -> Path:
         config.compare.windows,
         dose=config.simulate.dose if config.data.path is None else 0.0,
         seed=config.run.seed,
+        seconds=SEARCH_SHARE * 60 * (config.train.max_minutes or np.inf),
         device="cuda" if torch.cuda.is_available() and config.trainer.get("accelerator", "auto") != "cpu" else "cpu",
     )
 

@@ -95,7 +95,9 @@ class Compare:
         among=METHODS,
     )
     iterations: int = key(500, "The most iterations to try; the best number up to it is used.", low=1)
-    windows: list[int] = key([10, 20, 30, 40, 60, 80], "Widths in images of the sliding window; the best is used.", low=2)
+    windows: list[int] = key(
+        [10, 20, 30, 40, 60, 80], "Widths in images of the sliding window; the best is used.", low=2
+    )
 
 
 @dataclass

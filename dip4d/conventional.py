@@ -13,6 +13,7 @@ there is one, else on held-out rows. Scores use all rows; the held-out error use
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,8 @@ class Conventional:
 
     series: images (t, z, s). held_out: (Z, T), True for rows kept aside. truth: (t, z, y, x) or None. iterations: the
     most to try. windows: the widths to try. dose: counts at the brightest pixel of the series that a frozen frame is
-    reconstructed from, 0 for no noise.
+    reconstructed from, 0 for no noise. seconds: about how long the choice of the settings of one method may take, and
+    its held-out error again; what is best by then is taken.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Conventional:
         dose: float = 0.0,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        seconds: float = math.inf,
     ) -> None:
+        self.seconds = seconds
         self.frames, self.depth, self.bins = series.shape
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
@@ -117,7 +121,7 @@ class Conventional:
         A = self._operator(self.angles)
         known = self.known[self.sample] if self.truth is None else None
         frames = range(self.frames) if self.truth is None else self.looks
-        choice = self._choose(algorithm, [(A, self.rows[self.sample], known)], [frames])
+        choice = self._choose(algorithm, [(A, self.rows[self.sample], known)], [frames], self.seconds)
         volume_of_known = choice(A, self.rows, self.known)
         error = self._held_out_error(lambda t: volume_of_known)
         began = time.monotonic()
@@ -132,7 +136,8 @@ class Conventional:
                 around = window(t, self.frames, width)
                 y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, self.known))
                 problems.append((self._operator(self.angles[around]), y, known if self.truth is None else None))
-            choices.append((width, self._choose(algorithm, problems, [[t] for t in self.looks])))
+            choice = self._choose(algorithm, problems, [[t] for t in self.looks], self.seconds / len(self.windows))
+            choices.append((width, choice))
         width, choice = max(choices, key=lambda c: c[1].score)
 
         def volume(t: int, known: Tensor | None = None) -> Tensor:
@@ -140,9 +145,10 @@ class Conventional:
             y = self.rows[:, around].contiguous()
             return choice(self._operator(self.angles[around]), y, None if known is None else known[:, around])
 
-        began = time.monotonic()
         error = self._held_out_error(lambda t: volume(t, self.known))
-        seconds = (time.monotonic() - began) / self.frames
+        began = time.monotonic()
+        volume(0)
+        seconds = time.monotonic() - began
         return Baseline(name, lambda t: volume(t).cpu().numpy(), {"window": width} | choice.settings, error, seconds)
 
     def _frozen(self, name: str, algorithm: str) -> Baseline:
@@ -157,7 +163,7 @@ class Conventional:
             return torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
 
         problems = [(A, series(t)[self.sample], None) for t in self.looks]
-        choice = self._choose(algorithm, problems, [[t] for t in self.looks])
+        choice = self._choose(algorithm, problems, [[t] for t in self.looks], self.seconds)
         volume = lambda t: choice(A, series(t)).cpu().numpy()
         began = time.monotonic()
         volume(0)
@@ -166,20 +172,24 @@ class Conventional:
     def _operator(self, angles: Tensor) -> Projector:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
-    def _choose(self, algorithm: str, problems: Sequence[Problem], frames: Sequence[Sequence[int]]) -> Choice:
+    def _choose(
+        self, algorithm: str, problems: Sequence[Problem], frames: Sequence[Sequence[int]], seconds: float
+    ) -> Choice:
         """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem.
 
-        Iterations are counted for all problems together, until the peak lies well behind.
+        Iterations are counted for all problems together, until the peak lies well behind or the time is up.
         """
         choices = []
-        for settings, steps in self._variants(algorithm, problems[0][1]):
+        variants = self._variants(algorithm, problems[0][1])
+        for settings, steps in variants:
+            end = time.monotonic() + seconds / len(variants)
             runs = [steps(A, y, known=known) for A, y, known in problems]
             best = (-np.inf, 0)
             for iteration in range(1, self.iterations + 1):
                 volumes = [next(run) for run in runs]
                 if iteration % EVERY == 0 or iteration in (1, self.iterations):
                     best = max(best, (self._score(volumes, frames), iteration))
-                    if iteration > best[1] + max(4 * EVERY, best[1] / 2):
+                    if iteration > best[1] + max(4 * EVERY, best[1] / 2) or time.monotonic() > end:
                         break
             choices.append(Choice(best[0], {**settings, "iterations": best[1]}, steps, best[1]))
         return max(choices, key=lambda c: c.score)
@@ -203,14 +213,20 @@ class Conventional:
         return torch.from_numpy(self.truth[t][self.sample]).to(self.device)
 
     def _held_out_error(self, volume: Callable[[int], Tensor]) -> float | None:
-        """Relative error of all held-out rows, given the volume at each frame; None if there are none."""
-        if not self.held_out.any():
+        """Relative error of the held-out rows, given the volume at each frame; None if there are none.
+
+        Of all of them, or, where the time does not suffice, of those of every second frame, every third ...
+        """
+        frames = [t for t in range(self.frames) if self.held_out[:, t].any()]
+        if not frames:
             return None
-        squares = 0.0
-        for t in self._track(range(self.frames), "held-out error"):
-            if self.held_out[:, t].any():
-                squares += self._held_out_squares(volume(t), [t])
-        return (squares / float(self.rows[self.held_out].double().square().sum())) ** 0.5
+        began = time.monotonic()
+        volume(frames[0])
+        stride = max(1, math.ceil((time.monotonic() - began) * len(frames) / self.seconds))
+        frames = frames[::stride]
+        squares = sum(self._held_out_squares(volume(t), [t]) for t in self._track(frames, "held-out error"))
+        rows = self.rows[:, frames][self.held_out[:, frames]]
+        return (squares / float(rows.double().square().sum())) ** 0.5
 
     def _held_out_squares(self, x: Tensor, frames: list[int], positions: Sequence[int] | slice = slice(None)) -> float:
         """The sum of squared errors on the held-out rows of some frames, at some positions z."""
