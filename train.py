@@ -35,7 +35,7 @@ from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
 BUDGET_SHARE, BUDGET_TAIL = 0.78, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
-SEARCH_SHARE = 0.05  # of train.max_minutes may go into the choice of the settings of one conventional method
+SEARCH_SHARE = 0.1  # of train.max_minutes may go into the choice of the settings of one conventional method
 SCORING_SHARE = 0.12  # of train.max_minutes may go into scoring one conventional method
 
 
