@@ -1,6 +1,6 @@
 """SIRT beside ASTRA's: the same geometry, data and iterations; time, and difference of the images.
 
-    python benchmarks/sirt.py [--size 256] [--slices 64] [--angles 100] [--iterations 100] [--threads 1]
+    python benchmarks/sirt.py [--size 256] [--slices 32] [--angles 100] [--iterations 100] [--threads 1]
 
 Needs: pip install astra-toolbox. On a machine with a GPU, ours runs on it and meets ASTRA's SIRT3D_CUDA as well.
 """
@@ -68,7 +68,7 @@ def by_astra_cuda(rows: np.ndarray, angles: np.ndarray, size: int, iterations: i
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--slices", type=int, default=64)
+    parser.add_argument("--slices", type=int, default=32)
     parser.add_argument("--angles", type=int, default=100)
     parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)

@@ -51,6 +51,23 @@ def test_cpu_agrees_with_the_reference(shape, bins, shared, generator):
         assert (fast - exact).norm() < 1e-5 * exact.norm()
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_large_slices_lose_no_precision(shared, generator):
+    A = Projector(geometry((512, 500), 530, shared, 2, generator, n=3))
+    x = torch.randn(2, 512, 500, generator=generator, dtype=torch.float64)
+    y = torch.randn(2, 3, 530, generator=generator, dtype=torch.float64)
+    for fast, exact in ((A(x.float()), A(x)), (A.T(y.float()), A.T(y))):
+        assert (fast - exact).norm() < 1e-6 * exact.norm()
+
+
+def test_half_precision_is_only_rounded(generator):
+    A = Projector(geometry((40, 40), 40, False, 3, generator))
+    x = torch.rand(3, 40, 40, generator=generator).bfloat16()
+    rows = A(x)
+    assert rows.dtype == torch.bfloat16
+    assert (rows - A(x.double())).norm() < 4e-3 * rows.double().norm()
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("shared", [True, False])
 def test_disc_chords(dtype, shared):

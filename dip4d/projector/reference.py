@@ -6,7 +6,8 @@ With ``s0 = x cos + y sin + shift`` and ``m = max(|cos|, |sin|)`` the weight of 
 
 which at unit pixels and bins is exactly the linear interpolation of Joseph (IEEE Trans. Med. Imaging 1:192, 1982)
 in one branch-free formula: a pixel touches at most two bins, `floor(s0)` and the next. The adjoint reads those two
-bins. Works in the precision of its input and on any device; differentiable in the volume, the angles and the shift.
+bins. Works in the precision of its input, float32 at least, and on any device; differentiable in the volume, the
+angles and the shift.
 """
 
 from __future__ import annotations
@@ -31,24 +32,30 @@ def _taps(angles: Tensor, shift: Tensor, slice_shape: tuple[int, int], bins: int
     return left.long().clamp(-1, bins - 1).flatten(-2) + 1, w_left.flatten(-2), w_right.flatten(-2)
 
 
+def _precise(x: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Angles and shift in the precision of x, at least float32: half precision cannot tell the bins apart."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return angles.to(dtype), shift.to(dtype)
+
+
 def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
     """Projects slices (B, Y, X) at angles (B, n) or (n,), radians, to (B, n, S): each sums the slice along the beam."""
     n = angles.shape[-1]
-    left, w_left, w_right = _taps(angles.to(x.dtype), shift.to(x.dtype), tuple(x.shape[-2:]), bins)
+    left, w_left, w_right = _taps(*_precise(x, angles, shift), tuple(x.shape[-2:]), bins)
     values = x.flatten(-2)[:, None].expand(-1, n, -1)  # (B, n, Y*X)
     left = left.expand_as(values)
-    y = x.new_zeros(len(x), n, bins + 2)
+    y = w_left.new_zeros(len(x), n, bins + 2)
     y = y.scatter_add(-1, left, values * w_left).scatter_add(-1, left + 1, values * w_right)
-    return y[..., 1:-1]
+    return y[..., 1:-1].to(x.dtype)
 
 
 def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, int]) -> Tensor:
     """Back-projects rows (B, n, S) to slices (B, Y, X): the exact transpose of `forward`."""
-    left, w_left, w_right = _taps(angles.to(y.dtype), shift.to(y.dtype), slice_shape, y.shape[-1])
+    left, w_left, w_right = _taps(*_precise(y, angles, shift), slice_shape, y.shape[-1])
     padded = torch.nn.functional.pad(y, (1, 1))
     left = left.expand(len(y), -1, -1)
     x = padded.gather(-1, left) * w_left + padded.gather(-1, left + 1) * w_right
-    return x.sum(1).unflatten(-1, slice_shape)
+    return x.sum(1).unflatten(-1, slice_shape).to(y.dtype)
 
 
 def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
