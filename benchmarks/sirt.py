@@ -31,9 +31,12 @@ def ellipses(slices: int, size: int) -> torch.Tensor:
 
 
 def by_astra_cpu(rows: np.ndarray, angles: np.ndarray, size: int, iterations: int) -> np.ndarray:
-    """SIRT of each slice by ASTRA's CPU algorithm, projector `linear`, non-negative."""
+    """SIRT of each slice by ASTRA's CPU algorithm, projector `linear`, non-negative.
+
+    ASTRA counts y upwards where a slice counts it downwards: hence the sign of the angles.
+    """
     volume = astra.create_vol_geom(size, size)
-    detector = astra.create_proj_geom("parallel", 1.0, size, angles)
+    detector = astra.create_proj_geom("parallel", 1.0, size, -angles)
     projector = astra.create_projector("linear", detector, volume)
     out = []
     for row in rows:
