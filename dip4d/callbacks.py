@@ -120,7 +120,7 @@ class Pictures(L.Callback):
             with torch.no_grad():
                 batch = data.batch([z]).to(module.device)
                 progress = torch.linspace(0, 1, KEY_FRAMES, device=module.device)[None]
-                slices = module(batch.z, batch.rows, progress)[0].cpu().numpy()
+                slices = module(batch.z, batch.rows, progress)[0].float().cpu().numpy()
             log_picture(trainer.logger, "orthoslices", np.concatenate(slices, axis=1), trainer.global_step)
 
 

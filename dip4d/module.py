@@ -144,7 +144,9 @@ class DIP4D(L.LightningModule):
             features.append(self.network.features(batch.z, self.images(batch.rows)))
         for p in progress.tolist():
             time = [torch.full((len(f), 1), p, device=self.device) for f in features]
-            yield torch.cat([self.network.render(f, t)[:, 0].cpu() for f, t in zip(features, time, strict=True)])
+            yield torch.cat(
+                [self.network.render(f, t)[:, 0].float().cpu() for f, t in zip(features, time, strict=True)]
+            )
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["seconds"] = self.schedule.elapsed()
