@@ -16,6 +16,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
+from dip4d.algorithms import evenly
 from dip4d.conventional import METHODS, Baseline, Conventional
 from dip4d.data import TiltRows
 from dip4d.io import write_volumes
@@ -162,14 +163,15 @@ class Comparison(L.Callback):
         if not trainer.is_global_zero:
             return
         data: TiltRows = trainer.datamodule
-        ours = list(v.numpy() for v in module.volumes(data, data.progress[list(self._key_frames(data))]))
+        key_frames = evenly(len(data.progress), KEY_FRAMES)
+        ours = [v.numpy() for v in module.volumes(data, data.progress[key_frames])]
         metrics: dict = {
             "methods": {"dip": self._score(v.numpy() for v in module.volumes(data, data.progress))},
             "held_out": {"dip": none_if_nan(module.held_out_error(data))},
         }
         pictures = orthoslices("dip", ours, data)
         for baseline in self.baselines:
-            key_volumes = [baseline.volume(t) for t in self._key_frames(data)]
+            key_volumes = [baseline.volume(t) for t in key_frames]
             pictures |= orthoslices(baseline.name, key_volumes, data)
             stride = max(1, math.ceil(baseline.seconds * len(data.progress) / self.seconds))
             scores = self._score(baseline.volume(t) if t % stride == 0 else None for t in range(len(data.progress)))
@@ -177,7 +179,7 @@ class Comparison(L.Callback):
             if baseline.held_out is not None:
                 metrics["held_out"][baseline.name] = baseline.held_out
         if self.truth is not None:
-            pictures |= orthoslices("truth", [self.truth[t] for t in self._key_frames(data)], data)
+            pictures |= orthoslices("truth", [self.truth[t] for t in key_frames], data)
         metrics |= {
             "steps": trainer.global_step,
             "fit_seconds": module.schedule.elapsed(),
@@ -187,14 +189,11 @@ class Comparison(L.Callback):
             "times_s": data.series.times_s.tolist(),
             "pixel_nm": data.series.pixel_nm,
         }
-        np.savez(self.run / ORTHOSLICES, frames=np.array(self._key_frames(data)), **pictures)
+        np.savez(self.run / ORTHOSLICES, frames=np.array(key_frames), **pictures)
         (self.run / METRICS).write_text(json.dumps(metrics, indent=1, allow_nan=False))
         if trainer.logger is not None:
             log_frames(trainer.logger, metrics["methods"])
             log_comparison(trainer.logger, metrics)
-
-    def _key_frames(self, data: TiltRows) -> Sequence[int]:
-        return np.unique(np.linspace(0, len(data.progress) - 1, KEY_FRAMES).round().astype(int)).tolist()
 
     def _score(self, volumes: Iterable[np.ndarray | None]) -> dict[str, list[float | None]]:
         """PSNR and SSIM of each frame; nothing without truth."""

@@ -26,7 +26,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from dip4d.algorithms import em_steps, fbp, in_slabs, sirt, sirt_steps, tv_steps, window
+from dip4d.algorithms import em_steps, evenly, fbp, in_slabs, sirt, sirt_steps, tv_steps, window
 from dip4d.metrics import psnr_from_mse
 from dip4d.projector import Geometry, Projector
 from dip4d.simulate import add_noise, incremental
@@ -109,9 +109,9 @@ class Conventional:
         self.iterations, self.dose, self.seed, self.device = iterations, dose, seed, device
         self.brightest = float(series.images.max())
         self.windows = sorted({min(w, self.frames) for w in windows})
-        self.sample = np.unique(np.linspace(0, self.depth - 1, SLICES).round().astype(int))
+        self.sample = np.array(evenly(self.depth, SLICES))
         looks = LOOKS if truth is not None else LOOKS // 2  # held-out rows call for many more iterations
-        self.looks = np.unique(np.linspace(0, self.frames - 1, looks).round().astype(int)).tolist()
+        self.looks = evenly(self.frames, looks)
 
     def baseline(self, name: str) -> Baseline:
         """One of METHODS, at its best settings."""

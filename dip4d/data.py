@@ -121,4 +121,4 @@ class TiltRows(L.LightningDataModule):
         """Every position once, in order."""
         return DataLoader(range(self.rows.shape[0]), batch_size=self.slices, collate_fn=self.batch)
 
-    val_dataloader = predict_dataloader = all_batches
+    val_dataloader = all_batches

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +44,3 @@ def open_volumes(path: Path) -> np.ndarray:
         return tifffile.memmap(path, mode="r")
     except Exception as error:
         raise InputError(f"{path}: not a volume file of a run ({error})") from None
-
-
-def frames_of(path: Path) -> Iterator[np.ndarray]:
-    """The volumes of `open_volumes`, one frame (z, y, x) at a time."""
-    for frame in open_volumes(path):
-        yield np.array(frame)
