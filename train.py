@@ -28,7 +28,7 @@ from dip4d.data import TiltRows, choose_held_out
 from dip4d.errors import InputError
 from dip4d.loss import SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.network import BoundedLowRank, Decoder
+from dip4d.networks import BoundedLowRank, Decoder
 from dip4d.physics import Microscope
 from dip4d.report import draw_figures, print_table, read_metrics
 from dip4d.simulate import simulate

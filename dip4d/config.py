@@ -70,6 +70,11 @@ class Simulate:
 
 @dataclass
 class Network:
+    name: str = key(
+        "dip",
+        "dip: ours. voxels: the same low rank, free in each voxel. dipster, tddip: networks of other groups.",
+        among=["dip", "voxels", "dipster", "tddip"],
+    )
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
     channels: int = key(48, "Channels of the decoder.", low=8)
     octaves: int = key(4, "Octaves of the Fourier features of z; more for sharp layers along the tilt axis.", 1, 12)
@@ -83,7 +88,11 @@ class Train:
     steps: int = key(2000, "Optimiser steps.", low=1)
     max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
     learning_rate: float = key(3e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
-    slices: int = key(8, "Positions z in a batch; each brings all its rows.", low=1)
+    schedule: str = key("one_cycle", "The learning rate over the fit.", among=["one_cycle", "constant"])
+    slices: int = key(8, "Positions z in a batch.", low=1)
+    rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
+    loss: str = key("squared", "Misfit of projected and measured rows.", among=["squared", "geman_mcclure"])
+    total_variation: float = key(0.1, "Weight of the total variation of the orthoslices.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 

@@ -58,7 +58,7 @@ class Schedule:
 class DIP4D(L.LightningModule):
     """Fits a network to one tilt series.
 
-    network: offers `features` and `render`, as `dip4d.network.BoundedLowRank`. microscope: the forward model.
+    network: offers `features` and `render`, as `dip4d.networks.BoundedLowRank`. microscope: the forward model.
     loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
     """
