@@ -43,8 +43,18 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
     if config.data.path is None:
         s = config.simulate
-        series, truth = simulate(s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps)
-        return series, truth
+        return simulate(
+            s.specimen,
+            s.size,
+            s.frames,
+            s.scheme,
+            s.dose,
+            config.run.seed,
+            s.max_angle,
+            s.sweeps,
+            s.depth,
+            s.jitter,
+        )
     data = config.data
     series = io.read_tilt_series(data.path, data.angles, data.tilt_axis, data.pixel_nm)
     if data.crop is not None:

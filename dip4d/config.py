@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dip4d.conventional import METHODS
 from dip4d.errors import InputError
-from dip4d.simulate import SCHEMES, SPECIMENS
+from dip4d.simulate import SCHEMES
+from dip4d.specimens import SPECIMENS
 
 
 def key(default: Any, sentence: str, low: float | None = None, high: float | None = None, among: Any = None) -> Any:
@@ -59,13 +60,19 @@ class Data:
 
 @dataclass
 class Simulate:
-    specimen: str = key("nanostar_alloying", "What changes: shape, composition, or both.", among=SPECIMENS)
+    specimen: str = key("nanostar_alloying", "The particle, and with it what changes.", among=SPECIMENS)
     size: int = key(64, "Edge of the volume in voxels.", low=8)
+    depth: int | None = key(
+        None,
+        "Number of voxels along the tilt axis; by default as many as size. Fewer show the middle of the specimen only.",
+        low=2,
+    )
     frames: int = key(100, "Number of images.", low=2)
     scheme: str = key("grs", "Order of the angles: golden-ratio scanning, one sweep, or several.", among=SCHEMES)
     sweeps: int = key(5, "Number of sweeps of the scheme pingpong.", low=1)
     max_angle: float = key(70.0, "Largest tilt angle in degrees.", low=1, high=90)
     dose: float = key(500.0, "Poisson noise: counts at the brightest pixel; 0 for none.", low=0)
+    jitter: float = key(0.0, "Misalignment: rms in pixels of a random shift of each image, along z and s.", low=0)
 
 
 @dataclass
