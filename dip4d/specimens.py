@@ -336,7 +336,8 @@ def _sintering(rng: np.random.Generator) -> Specimen:
         return depth
 
     reach = float((radii + radii.sum() * share[::-1]).max() + 0.02)
-    return Moving(Solid(((particle, 1.0),), reach), np.deg2rad(30) * _oblique(rng), np.zeros(3), np.zeros(3))
+    turn = np.deg2rad(30) * np.copysign(_oblique(rng), axis * [-1, 1, 1])  # far from the line through the pair
+    return Moving(Solid(((particle, 1.0),), reach), turn, np.zeros(3), np.zeros(3))
 
 
 def _growth(rng: np.random.Generator) -> Specimen:

@@ -73,6 +73,7 @@ def test_the_nanocage_is_hollow_and_dissolves_fast_at_first(seed):
     assert (np.diff(volumes, axis=0) <= 0).all()  # nothing comes back, anywhere
     lost = -np.diff(volumes.sum((1, 2, 3)))
     assert (np.diff(lost) < 0).all()
+    assert lost[0] > 5 * lost[-1]
     assert 0.35 < volumes[-1].sum() / volumes[0].sum() < 0.5
     largest = np.bincount(label(volumes[-1] > 0.5)[0].ravel())[1:].max()
     assert largest > 0.9 * (volumes[-1] > 0.5).sum()  # still one cage
@@ -93,7 +94,7 @@ def test_sintering_keeps_volume_and_centre_of_mass_and_rounds_off(seed):
         np.testing.assert_allclose(center_of_mass(volume), 31.5, atol=0.15)
     cosines = [min(abs(moments[0][1][:, -1] @ vectors[:, -1]), 1) for _, vectors in moments[:4]]
     turned = np.degrees(np.arccos(cosines))
-    assert 3 < turned[3] < 18.5  # at 0.6 of 30 degrees, about an axis that may lie near the pair
+    assert 12 < turned[3] < 18.5  # at 0.6 of 30 degrees, about an axis that is not quite across the pair
     assert (np.diff(turned) > 0).all()
 
 
