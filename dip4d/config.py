@@ -32,6 +32,7 @@ def key(default: Any, sentence: str, low: float | None = None, high: float | Non
     return field(default=default, metadata=metadata)
 
 
+PRESETS = Path(__file__).parents[1] / "configs"
 _MAY_CHANGE = {"run.dir", "run.resume", "logger", "train.steps", "train.max_minutes", "train.checkpoint_seconds"}
 
 
@@ -86,6 +87,7 @@ class Network:
     channels: int = key(48, "Channels of the decoder.", low=8)
     octaves: int = key(4, "Octaves of the Fourier features of z; more for sharp layers along the tilt axis.", 1, 12)
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
 
@@ -117,6 +119,13 @@ class Compare:
 
 
 @dataclass
+class Output:
+    times: list[float] | None = key(
+        None, "Times in s, between images too, whose volumes are written; by default those of the images."
+    )
+
+
+@dataclass
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
@@ -124,6 +133,7 @@ class Config:
     network: Network = field(default_factory=Network)
     train: Train = field(default_factory=Train)
     compare: Compare = field(default_factory=Compare)
+    output: Output = field(default_factory=Output)
     logger: str = key("wandb", "Where the run is tracked; wandb works offline, without an account.",
                       among=["wandb", "tensorboard", "csv"])  # fmt: skip
     trainer: dict[str, Any] = key({}, "Passed to the Lightning Trainer, for example trainer.accelerator=gpu.")
@@ -132,14 +142,15 @@ class Config:
 def load_config(arguments: Sequence[str]) -> Config:
     """YAML files and ``key=value`` overrides, later ones winning, as a checked `Config`.
 
-    A leading ``--`` is allowed, as W&B sweeps write it. Raises InputError for an unknown key (with the nearest known
+    A leading ``--`` is allowed, as W&B sweeps write it. ``network=NAME`` stands for configs/network/NAME.yaml, the
+    network with all that belongs to it. Raises InputError for an unknown key (with the nearest known
     one), a wrong type or a value out of range.
     """
     config = OmegaConf.structured(Config)
     for argument in arguments:
         argument = argument.removeprefix("--")
         if "=" in argument:
-            layer, source = _override(argument), argument
+            layer, source = _preset(argument) or _override(argument), argument
         elif argument.endswith((".yaml", ".yml")):
             layer, source = _file(Path(argument)), argument
         else:
@@ -172,7 +183,7 @@ def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
     was = {name: value for name, _, value in _entries(before)}
     for name, _, value in _entries(after):
         changed = value != was[name] and not (was[name] and Path(str(value)).resolve() == Path(str(was[name])))
-        if changed and name not in _MAY_CHANGE and name.split(".")[0] not in ("trainer", "compare"):
+        if changed and name not in _MAY_CHANGE and name.split(".")[0] not in ("trainer", "compare", "output"):
             raise InputError(f"cannot resume with {name}={value}: the run began with {was[name]}")
     return after
 
@@ -208,6 +219,18 @@ def _file(path: Path) -> DictConfig:
     if not isinstance(layer, DictConfig):
         raise InputError(f"{path}: must hold keys such as 'train: {{steps: 500}}'")
     return layer
+
+
+def _preset(argument: str) -> DictConfig | None:
+    """The file that ``section=name`` stands for; None if the argument is of another kind."""
+    section, name = argument.split("=", 1)
+    folder = PRESETS / section
+    if not section.isidentifier() or not folder.is_dir() or name.startswith("{"):
+        return None
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if name not in known:
+        raise InputError(f"{argument}: must be one of {', '.join(known)}")
+    return _file(folder / f"{name}.yaml")
 
 
 def _override(argument: str) -> DictConfig:

@@ -7,6 +7,7 @@ three changes that make the comparison fair: any image width, our projector with
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,7 @@ class _Generator(nn.Module):
         self.sizes = [tuple(-(-n // 2**k) for n in shape) for k in reversed(range(levels + 1))]
         widths = [latent] + [channels] * levels
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU())
-            for i, o in zip(widths[:-1], widths[1:], strict=True)
+            nn.Sequential(nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o), nn.ReLU()) for i, o in pairwise(widths)
         )
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
 
