@@ -71,7 +71,7 @@ class TiltSeries:
         times, start, end = np.asarray(times_s, dtype=np.float64), self.times_s.min(), self.times_s.max()
         outside = times[~((times >= start) & (times <= end))]
         if outside.size:
-            raise InputError(f"the series lasts from {start:g} to {end:g} s; there is no image near {outside[0]:g} s")
+            raise InputError(f"output.times: {outside[0]:g} s is not within the series, {start:g} to {end:g} s")
         return (times - start) / max(end - start, np.finfo(float).tiny)
 
     def in_time_order(self) -> TiltSeries:
