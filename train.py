@@ -90,6 +90,7 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     t, n = config.train, config.network
     bins = series.shape[2]
     brightest, brightest_pixel = brightest_voxel(series), float(series.images.max())
+    variance = 100 * (noise(series) / brightest_pixel) ** 2  # in the units of the loss
     seconds = None
     if t.max_minutes is not None:
         budget = 60 * t.max_minutes
@@ -102,7 +103,8 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
         t.learning_rate,
         n.windows if n.use_row and n.name == "dip" else 0,
         brightest,
-        smoothness=t.total_variation * 100 * (noise(series) / brightest_pixel) ** 2,
+        smoothness=t.smoothness * variance,
+        steadiness=t.steadiness * variance,
         rows=t.rows,
     )
 

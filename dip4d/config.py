@@ -101,7 +101,10 @@ class Train:
     slices: int = key(8, "Positions z in a batch.", low=1)
     rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
     loss: str = key("squared", "Misfit of projected and measured rows.", among=["squared", "geman_mcclure"])
-    total_variation: float = key(0.1, "Weight of the total variation of the orthoslices.", low=0)
+    smoothness: float = key(
+        1.5, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
+    )
+    steadiness: float = key(15.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 

@@ -67,9 +67,9 @@ def choose_held_out(frames: int, slices: int, share: float, seed: int) -> Tensor
 
 
 def drawn(rows: Rows, count: int, step: int) -> Rows:
-    """`count` of the rows of each position, or all if there are fewer; which, depends on the step alone."""
+    """`count` of the rows of each position, or all if there are fewer, in order; which, depends on the step alone."""
     positions, n = rows.t.shape
-    order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count]
+    order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count].sort(1).values
     return rows.take(order.to(rows.t.device))
 
 

@@ -14,6 +14,7 @@ from dip4d.data import Batch, Rows, TiltRows, drawn
 from dip4d.loss import total_variation
 from dip4d.physics import Microscope
 
+WORSE = 1.05  # times the lowest held-out error, in the second half: noise is being fitted, the fit ends
 EVERY = 4  # frames between two whose total variation is added up
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
@@ -72,7 +73,7 @@ class DIP4D(L.LightningModule):
     network: offers `features` and `render`, as `dip4d.networks.BoundedLowRank`. microscope: the forward model.
     loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
-    smoothness: weight of the total variation of the orthoslices. rows: how many of each position a step fits, drawn at
+    smoothness, steadiness: weights of the total variation of the orthoslices in space and in time. rows: how many of each position a step fits, drawn at
     random; all of them if None.
     """
 
@@ -86,13 +87,15 @@ class DIP4D(L.LightningModule):
         windows: int,
         brightest: float,
         smoothness: float = 0.0,
+        steadiness: float = 0.0,
         rows: int | None = None,
     ) -> None:
         super().__init__()
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
-        self.smoothness, self.rows = smoothness, rows
+        self.smoothness, self.steadiness, self.rows = smoothness / brightest, steadiness / brightest, rows
         self.learning_rate, self.windows, self.brightest = learning_rate, windows, brightest
         self._squares = torch.zeros(2, dtype=torch.float64)
+        self._best: tuple[float, dict[str, Tensor] | None] = (math.inf, None)
 
     def images(self, rows: Rows) -> Tensor | None:
         """What the network is shown of the rows: (B, windows, Y, X), or None."""
@@ -110,7 +113,9 @@ class DIP4D(L.LightningModule):
         slices = self.network.render(self.network.features(batch.z, self.images(batch.rows)), rows.progress)
         loss = self.loss(self.microscope.project(slices, rows.angles), rows.values)
         if self.smoothness:
-            loss = loss + self.smoothness / self.brightest * total_variation(slices[:, ::EVERY])
+            loss = loss + self.smoothness * total_variation(slices[:, ::EVERY])
+        if self.steadiness and slices.shape[1] > 1:
+            loss = loss + self.steadiness * slices.diff(dim=1).abs().mean()  # a change and its undoing count twice
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
         return loss
@@ -120,6 +125,10 @@ class DIP4D(L.LightningModule):
 
     def on_train_end(self) -> None:
         self.schedule.stop()
+        data: TiltRows = self.trainer.datamodule
+        if not self.trainer.interrupted and data.held_out.numel():
+            self._keep_best(self.held_out_error(data))
+            self.network.load_state_dict(self._best[1])
 
     def on_train_batch_end(self, *_) -> None:
         if self.schedule.progress(self.global_step) >= 1:
@@ -138,7 +147,16 @@ class DIP4D(L.LightningModule):
         self._squares += self.held_out_squares(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("held_out/dip", relative_error(self._squares), prog_bar=True)
+        error = relative_error(self._squares)
+        self.log("held_out/dip", error, prog_bar=True)
+        self._keep_best(error)
+        if error > WORSE * self._best[0] and self.schedule.progress(self.global_step) > 0.5:
+            self.trainer.should_stop = True
+
+    def _keep_best(self, error: float) -> None:
+        """Remembers the network if its held-out error is the lowest so far; in the end the best one stays."""
+        if error < self._best[0]:
+            self._best = error, {name: v.detach().clone() for name, v in self.network.state_dict().items()}
 
     def held_out_squares(self, batch: Batch) -> Tensor:
         """`squares` of the held-out rows, predicted from what the other rows tell."""
@@ -167,10 +185,10 @@ class DIP4D(L.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["seconds"] = self.schedule.elapsed()
+        checkpoint["seconds"], checkpoint["best"] = self.schedule.elapsed(), self._best
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        self.schedule.spent = checkpoint["seconds"]
+        self.schedule.spent, self._best = checkpoint["seconds"], checkpoint["best"]
 
 
 def squares(predicted: Tensor, measured: Tensor) -> Tensor:
