@@ -30,7 +30,7 @@ from dip4d.data import TiltRows, choose_held_out
 from dip4d.errors import InputError
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.networks import TDDIP, BoundedLowRank, Decoder, Dipster, VoxelMaps
+from dip4d.networks import TDDIP, BoundedLowRank, Decoder, Dipster, VoxelMaps, octaves_of_z
 from dip4d.physics import Microscope
 from dip4d.report import draw_figures, print_table, read_metrics
 from dip4d.simulate import simulate
@@ -72,16 +72,17 @@ def build_network(config: Config, series: TiltSeries, brightest: float) -> nn.Mo
     n = config.network
     _, depth, bins = series.shape
     shape = (bins, bins)
+    octaves = octaves_of_z(depth, n.wavelength)
     match n.name:
         case "dipster":
             progress, angles = (torch.from_numpy(v) for v in (series.progress, np.deg2rad(series.angles_deg)))
             return Dipster(shape, depth, progress, angles, brightest)
         case "tddip":
-            return TDDIP(shape, depth, brightest, n.octaves)
+            return TDDIP(shape, depth, brightest, octaves)
         case "voxels":
             maps: nn.Module = VoxelMaps(whole_series(series, n.start_iterations), n.rank, brightest)
         case "dip":
-            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, n.octaves)
+            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, octaves)
     return BoundedLowRank(maps, n.rank, n.damping, brightest)
 
 

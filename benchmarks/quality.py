@@ -80,7 +80,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.size} {self.specimen} {self.scheme} dose{self.dose:g} jitter{self.jitter:g} seed{self.seed} {self.method}"
+        data = f"{self.scheme} dose{self.dose:g} jitter{self.jitter:g} seed{self.seed}"
+        return f"{self.size} {self.specimen} {data} {self.method}"
 
     @property
     def series(self) -> Case:

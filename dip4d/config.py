@@ -85,7 +85,9 @@ class Network:
     )
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
     channels: int = key(48, "Channels of the decoder.", low=8)
-    octaves: int = key(4, "Octaves of the Fourier features of z; more for sharp layers along the tilt axis.", 1, 12)
+    wavelength: float = key(
+        12.0, "Shortest wave of the Fourier features of z, in pixels; less for sharp layers along the tilt axis.", low=2
+    )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
     start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
@@ -96,7 +98,7 @@ class Network:
 class Train:
     steps: int = key(2000, "Optimiser steps.", low=1)
     max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
-    learning_rate: float = key(3e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
+    learning_rate: float = key(2e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
     schedule: str = key("one_cycle", "The learning rate over the fit.", among=["one_cycle", "constant"])
     slices: int = key(8, "Positions z in a batch.", low=1)
     rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
@@ -104,7 +106,7 @@ class Train:
     smoothness: float = key(
         1.5, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )
-    steadiness: float = key(15.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
+    steadiness: float = key(30.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 

@@ -22,7 +22,7 @@ CONTRAST = 4.0  # brings the back-projections of a small particle to about unit 
 class Schedule:
     """How far the fit is, 0..1, by steps or by time, whichever is further; and the learning rate for it.
 
-    One cycle (Smith and Topin 2019): a cosine up during the first 30 %, a cosine down to nothing at the end, so the
+    One cycle (Smith and Topin 2019): a cosine up during the first tenth, a cosine down to nothing at the end, so the
     whole cycle fits whatever the budget. steps: at most so many. seconds: the fit ends so long after `began` (a
     time.monotonic()), whatever else was done since; None for no limit. Without a limit, or where it does not bind, the
     learning rate depends on the step alone and a run can be repeated exactly. constant: no cycle, one rate throughout.
@@ -60,7 +60,7 @@ class Schedule:
     def learning_rate(self, step: int, peak: float) -> float:
         if self.constant:
             return peak
-        p, warm = self.progress(step), 0.3
+        p, warm = self.progress(step), 0.1
         if p < warm:
             low = peak / 25
             return low + (peak - low) * 0.5 * (1 - math.cos(math.pi * p / warm))
@@ -73,8 +73,8 @@ class DIP4D(L.LightningModule):
     network: offers `features` and `render`, as `dip4d.networks.BoundedLowRank`. microscope: the forward model.
     loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
-    smoothness, steadiness: weights of the total variation of the orthoslices in space and in time. rows: how many of each position a step fits, drawn at
-    random; all of them if None.
+    smoothness, steadiness: weights of the total variation of the orthoslices in space and in time. rows: how many of
+    each position a step fits, drawn at random; all of them if None.
     """
 
     def __init__(

@@ -66,6 +66,11 @@ class _Layer(nn.Module):
         return F.silu(self.normalise(self.convolve(x)) * (1 + gain) + offset)
 
 
+def octaves_of_z(depth: int, wavelength: float) -> int:
+    """How many octaves of Fourier features make waves of at least so many pixels over `depth` positions."""
+    return max(2, 2 + math.floor(math.log2(max(depth, 1) / wavelength)))
+
+
 def _fourier(z: Tensor, octaves: int) -> Tensor:
     """z in -1..1, (B,), to (B, 1 + 2 octaves)."""
     phase = z[:, None] * (math.pi / 2) * 2 ** torch.arange(octaves, device=z.device)
