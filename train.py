@@ -8,6 +8,7 @@ Without arguments: simulates a dynamic nanoparticle and reconstructs it. Later a
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 import time
@@ -23,7 +24,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from dip4d import callbacks, io, run_folder, tracking
+from dip4d import callbacks, io, run_folder, tracking, uncertainty
 from dip4d.config import Config, check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional, brightest_voxel, noise, whole_series
 from dip4d.data import TiltRows, choose_held_out
@@ -96,6 +97,7 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     if t.max_minutes is not None:
         budget = 60 * t.max_minutes
         seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
+        seconds /= 1 + uncertainty.SHARE * config.uncertainty.members
     return DIP4D(
         build_network(config, series, brightest),
         Microscope((bins, bins), bins),
@@ -110,9 +112,11 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     )
 
 
-def make_trainer(config: Config, callbacks: list[L.Callback], logger: Logger | bool) -> L.Trainer:
-    """The Trainer of the configuration; `trainer.*` keys win over what is set here."""
-    steps = config.train.steps
+def make_trainer(
+    config: Config, callbacks: list[L.Callback], logger: Logger | bool, steps: int | None = None
+) -> L.Trainer:
+    """The Trainer of the configuration, for its number of steps or another; `trainer.*` keys win over these."""
+    steps = steps or config.train.steps
     return L.Trainer(
         **{
             "max_steps": steps,
@@ -131,6 +135,41 @@ def make_trainer(config: Config, callbacks: list[L.Callback], logger: Logger | b
             **config.trainer,
         }
     )
+
+
+def fit_members(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
+    """The members of `dip4d.uncertainty`: the fitted network, each time gone on with half of the rows."""
+    members = []
+    steps = max(1, round(uncertainty.SHARE * module.trainer.global_step))
+    for k in range(config.uncertainty.members):
+        seed = config.run.seed + 1 + k
+        unseen = uncertainty.half_of_rows(data.held, seed)
+        rows = TiltRows(data.series, data.held, config.train.slices, steps, seed, unseen)
+        member = build_module(config, data.series, time.monotonic())
+        member.schedule = Schedule(steps, constant=config.train.schedule == "constant")
+        member.network.load_state_dict(module.network.state_dict())
+        make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(member, rows)
+        members.append(member)
+    return members
+
+
+def write_uncertainty(config: Config, folder: Path, module: DIP4D, data: TiltRows, truth: np.ndarray | None) -> None:
+    """Fits the members, writes the standard deviation of every voxel, and how far the truth lies within it."""
+    print(f"Fitting {config.uncertainty.members} members for the uncertainty", flush=True)
+    members = fit_members(config, module, data)
+    movies = lambda progress: [member.volumes(data, progress) for member in members]
+    times_s = data.series.times_s if config.output.times is None else np.asarray(config.output.times)
+    progress = torch.from_numpy(data.series.progress_at(times_s)).float()
+    sigmas = uncertainty.spread(movies(progress))
+    callbacks.write_movie(folder / run_folder.UNCERTAINTY, sigmas, data.series, times_s)
+    if truth is not None:
+        volumes = (v.numpy() for v in module.volumes(data, data.progress))
+        shares = uncertainty.calibration(volumes, uncertainty.spread(movies(data.progress)), truth)
+        (folder / run_folder.METRICS).write_text(json.dumps(read_metrics(folder) | {"uncertainty": shares}, indent=1))
+        print(
+            f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
+            f"truth and {shares['within_2_sigma']:.0%} within two"
+        )
 
 
 def run_experiment(arguments: list[str]) -> Path:
@@ -192,11 +231,15 @@ def run_experiment(arguments: list[str]) -> Path:
                   f"python train.py run.dir={folder} run.resume=true", flush=True)  # fmt: skip
 
     if trainer.is_global_zero:
+        if config.uncertainty.members:
+            write_uncertainty(config, folder, module, data, truth)
         metrics = read_metrics(folder)
         print_table(metrics)
         figures = draw_figures(folder)
         print(f"{metrics['steps']} steps, {metrics['seconds'] / 60:.1f} minutes. In {folder}:")
         print(f"  {run_folder.VOLUMES}: one volume for every image; open it in Fiji or napari")
+        if config.uncertainty.members:
+            print(f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel")
         print("\n".join(f"  {figure.relative_to(folder)}" for figure in figures))
         print(f"  {tracking.hint(logger)}")
         if trainer.global_step < config.train.steps:

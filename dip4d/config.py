@@ -131,6 +131,14 @@ class Output:
 
 
 @dataclass
+class Uncertainty:
+    members: int = key(
+        0, "Networks whose spread is the standard deviation of every voxel, 3 or more; 0 for none. Each takes a fifth "
+        "of the time of the fit.", low=0,
+    )  # fmt: skip
+
+
+@dataclass
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
@@ -139,6 +147,7 @@ class Config:
     train: Train = field(default_factory=Train)
     compare: Compare = field(default_factory=Compare)
     output: Output = field(default_factory=Output)
+    uncertainty: Uncertainty = field(default_factory=Uncertainty)
     logger: str = key("wandb", "Where the run is tracked; wandb works offline, without an account.",
                       among=["wandb", "tensorboard", "csv"])  # fmt: skip
     trainer: dict[str, Any] = key({}, "Passed to the Lightning Trainer, for example trainer.accelerator=gpu.")
@@ -289,6 +298,8 @@ def _check_values(config: Config) -> None:
             float(config.data.background)
         except ValueError:
             raise InputError(f"data.background={config.data.background} must be auto, none or a number") from None
+    if config.uncertainty.members in (1, 2):
+        raise InputError(f"uncertainty.members={config.uncertainty.members} must be 0 or at least 3, to have a spread")
     if config.run.resume and config.run.overwrite:
         raise InputError("run.resume and run.overwrite exclude each other")
     if config.run.resume and config.run.dir is None:

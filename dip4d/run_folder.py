@@ -12,11 +12,12 @@ from dip4d.errors import InputError
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.ckpt"
 VOLUMES = "volumes.ome.tif"
+UNCERTAINTY = "uncertainty.ome.tif"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
 FIGURES = "figures"
 TRACKING = "tracking"
-OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, METRICS, ORTHOSLICES, FIGURES, TRACKING)
+OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, METRICS, ORTHOSLICES, FIGURES, TRACKING)
 
 
 def prepare(run: Run, what: str) -> Path:
