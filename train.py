@@ -31,7 +31,7 @@ from dip4d.data import TiltRows, choose_held_out
 from dip4d.errors import InputError
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.networks import TDDIP, BoundedLowRank, Decoder, Dipster, VoxelMaps, octaves_of_z
+from dip4d.networks import TDDIP, BoundedLowRank, Clock, Decoder, Dipster, VoxelMaps, octaves_of_z
 from dip4d.physics import Microscope
 from dip4d.report import draw_figures, print_table, read_metrics
 from dip4d.simulate import simulate
@@ -84,7 +84,8 @@ def build_network(config: Config, series: TiltSeries, brightest: float) -> nn.Mo
             maps: nn.Module = VoxelMaps(whole_series(series, n.start_iterations), n.rank, brightest)
         case "dip":
             maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, octaves)
-    return BoundedLowRank(maps, n.rank, n.damping, brightest)
+    clock = Clock(torch.from_numpy(series.progress)) if n.clock else None
+    return BoundedLowRank(maps, n.rank, n.damping, brightest, clock)
 
 
 def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:

@@ -91,6 +91,7 @@ class Network:
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
     start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
+    clock: bool = key(True, "Learn the specimen's own time, in which even a sudden event is a slow change.")
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
 
 
@@ -106,7 +107,7 @@ class Train:
     smoothness: float = key(
         1.5, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )
-    steadiness: float = key(30.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
+    steadiness: float = key(15.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 

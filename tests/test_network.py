@@ -13,7 +13,7 @@ import torch
 from dip4d.data import TiltRows, choose_held_out
 from dip4d.loss import SquaredError, total_variation
 from dip4d.module import DIP4D, Schedule
-from dip4d.networks import BoundedLowRank, Decoder, octaves_of_z
+from dip4d.networks import BoundedLowRank, Clock, Decoder, octaves_of_z
 from dip4d.physics import Microscope
 from dip4d.simulate import simulate
 
@@ -57,6 +57,22 @@ def test_time_is_smooth_and_each_position_has_its_own():
     alone = net.render(features[:1], times[:1, 2:])
     torch.testing.assert_close(alone[0, 0], slices[0, 2])
     assert not torch.allclose(slices[0, 0], slices[1, 1])
+
+
+def test_the_clock_begins_as_time_and_can_jump():
+    progress = torch.tensor([0.0, 0.1, 0.1, 0.5, 1.0])  # irregular, two images at once
+    clock = Clock(progress)
+    asked = torch.linspace(0, 1, 21).view(3, 7)
+    torch.testing.assert_close(clock(asked), asked)
+    with torch.no_grad():
+        clock.pace[1] = 2.0  # between 0.1 and 0.5
+    own = clock(asked).detach().flatten()
+    assert (own.diff() > 0).all()
+    assert own[0] == 0
+    assert own[-1] == pytest.approx(1)
+    assert own[10] - own[2] > 0.99  # nearly all that happens
+    torch.testing.assert_close(own[2:11].diff(), own[2:11].diff()[:1].expand(8), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(Clock(torch.zeros(1))(asked), asked)
 
 
 def test_rows_may_be_missing(data):
