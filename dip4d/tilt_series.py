@@ -15,6 +15,7 @@ Readers convert to it at the door (`dip4d.io`); nothing converts later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,7 +28,8 @@ class TiltSeries:
     """images: (t, z, s) intensity. angles_deg: (t,). times_s: (t,), 0, 1, 2, ... if not given.
 
     pixel_nm: size of a pixel, None if unknown. background: the mean level that was subtracted from the file's values.
-    source: where it came from. Raises InputError for counts that differ or values that are not finite.
+    source: where it came from. notes: what a reader had to assume. Raises InputError for counts that differ or values
+    that are not finite.
     """
 
     images: np.ndarray
@@ -36,6 +38,7 @@ class TiltSeries:
     pixel_nm: float | None = None
     background: float = 0.0
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images = np.ascontiguousarray(self.images, dtype=np.float32)
@@ -70,6 +73,22 @@ class TiltSeries:
         """The images sorted by their times."""
         order = np.argsort(self.times_s, kind="stable")
         return replace(self, images=self.images[order], angles_deg=self.angles_deg[order], times_s=self.times_s[order])
+
+    def without_images(self, frames: Sequence[int]) -> TiltSeries:
+        """The series less some images, counted from 0 in the order of time, with their angles and times.
+
+        Raises InputError for a number that is not an image of the series, and if fewer than two images remain.
+        """
+        wrong = [f for f in frames if not 0 <= f < len(self.images)]
+        if wrong:
+            raise InputError(
+                f"data.exclude={list(frames)}: no image {wrong[0]}; {len(self.images)} images count from 0 to "
+                f"{len(self.images) - 1}"
+            )
+        keep = np.setdiff1d(np.arange(len(self.images)), frames)
+        if len(keep) < 2:
+            raise InputError(f"data.exclude leaves {len(keep)} of {len(self.images)} images; a tilt series needs two")
+        return replace(self, images=self.images[keep], angles_deg=self.angles_deg[keep], times_s=self.times_s[keep])
 
     def cropped(self, window: tuple[int, int, int, int]) -> TiltSeries:
         """The window (z0, z1, s0, s1) in pixels. Raises InputError if it does not fit."""
