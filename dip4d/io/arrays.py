@@ -37,6 +37,8 @@ def read_tiff(path: Path) -> Raw:
     """All pages of a TIFF file; the pixel size where it is an OME-TIFF. Raises InputError."""
     with _as_input_error(path, "TIFF"), silent("tifffile"), tifffile.TiffFile(path) as tif:
         pages, stated = len(tif.pages), tif.series[0].shape
+        if any(_is_short(page) for page in tif.pages):
+            raise InputError(f"{path}: not a readable TIFF file (its pixels do not fit the shape {stated})")
         raw = Raw(tif.asarray().squeeze())
         if len(tif.series) > 1:
             raise InputError(f"{path}: holds {len(tif.series)} stacks of different shapes; a tilt series is one stack")
@@ -47,6 +49,13 @@ def read_tiff(path: Path) -> Raw:
     if raw.images.ndim == 2 and pages > 1:
         raise InputError(f"{path}: {pages} pages, but only one could be read; the file is damaged or was cut")
     return raw
+
+
+def _is_short(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    """Whether a page keeps more or fewer bytes than its shape says; only where they are not compressed."""
+    like = page.keyframe
+    plain = like.compression == tifffile.COMPRESSION.NONE and not like.is_tiled
+    return plain and sum(page.databytecounts) != like.nbytes
 
 
 def _ome_pixel_nm(ome: str) -> float | None:

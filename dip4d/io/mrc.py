@@ -31,6 +31,7 @@ def read_mrc(path: Path) -> Raw:
                 _check_size(mrc.header, path)
             with mrcfile.open(path, permissive=True) as mrc:
                 data, header, extended = mrc.data, mrc.header, mrc.extended_header
+                records = mrc.indexed_extended_header if bytes(header.exttyp) in (b"FEI1", b"FEI2") else None
                 raw = Raw(np.array(data))
     except InputError:
         raise
@@ -47,7 +48,10 @@ def read_mrc(path: Path) -> Raw:
             "check the shape and the pixel size"
         )
     try:
-        _read_extended(raw, header, extended)
+        if records is None:
+            _read_extended(raw, header, extended)
+        else:
+            _read_fei(raw, records)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise InputError(f"{path}: not a readable extended header ({_first_line(error)})") from None
     return raw
@@ -66,23 +70,29 @@ def _check_size(header: np.recarray, path: Path) -> None:
         )
 
 
+def _read_fei(raw: Raw, records: np.ndarray) -> None:
+    """Angles, times and pixel size of the extended headers FEI1 and FEI2, a record for each image."""
+    raw.angles_deg = np.asarray(records["Alpha tilt"], dtype=np.float64)
+    stamps = np.asarray(records["Timestamp"], dtype=np.float64)  # days
+    if np.isfinite(stamps).all() and (stamps > 0).all() and np.ptp(stamps) > 0:
+        raw.times_s = (stamps - stamps.min()) * _SECONDS_PER_DAY
+    _pixel_in_metres(raw, records["Pixel size X"][0])
+
+
+def _pixel_in_metres(raw: Raw, size: float) -> None:
+    if np.isfinite(size) and size > 0:
+        raw.pixel_nm = float(size) * 1e9
+
+
 def _read_extended(raw: Raw, header: np.recarray, extended: np.ndarray) -> None:
-    """Angles, times and pixel size of the extended headers that are known."""
+    """Angles, times and pixel size of the other extended headers that are known."""
     count = 1 if raw.images.ndim == 2 else len(raw.images)
     kind, label = bytes(header.exttyp), bytes(header.label[0])
-    if kind in (b"FEI1", b"FEI2") and len(extended) >= count:
-        records = extended[:count]
-        raw.angles_deg = np.asarray(records["Alpha tilt"], dtype=np.float64)
-        stamps = np.asarray(records["Timestamp"], dtype=np.float64)  # days
-        if np.isfinite(stamps).all() and (stamps > 0).all() and np.ptp(stamps) > 0:
-            raw.times_s = (stamps - stamps.min()) * _SECONDS_PER_DAY
-        size_m = float(records["Pixel size X"][0])
-        raw.pixel_nm = size_m * 1e9 if np.isfinite(size_m) and size_m > 0 else raw.pixel_nm
-    elif b"Fei Company" in label and extended.nbytes >= _FEI_RECORD * _FEI_RECORDS:
+    if b"Fei Company" in label and extended.nbytes >= _FEI_RECORD * _FEI_RECORDS:
         records = np.frombuffer(extended.tobytes(), "<f4").reshape(-1, _FEI_RECORD // 4)[:count]
         raw.angles_deg = records[:, 0].astype(np.float64)
-        size_m = float(records[0, 11])  # the main header of these files is 1 Angstrom
-        raw.pixel_nm = size_m * 1e9 if np.isfinite(size_m) and size_m > 0 else None
+        raw.pixel_nm = None  # the main header of these files says 1 Angstrom, whatever the pixel
+        _pixel_in_metres(raw, records[0, 11])
     elif kind == b"SERI":
         raw.angles_deg = _serialem_tilts(header, extended, count)
     elif kind == b"json":

@@ -123,8 +123,12 @@ def _from_dm(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
 
 
 def _from_ser(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
-    """TIA notes the second in which every image was taken, but no angle."""
-    times = _walk(signal["original_metadata"], "ser_header_parameters", "Time")
+    """TIA notes the second in which every image was taken, but no angle. Every image has a header of its own."""
+    header = _walk(signal["original_metadata"], "ser_header_parameters") or {}
+    for name, size in zip(("ArraySizeY", "ArraySizeX"), raw.images.shape[-2:], strict=True):
+        if not np.all(np.asarray(header.get(name, size)) == size):
+            raise ValueError("its images differ in size")
+    times = header.get("Time")
     times = np.asarray([] if times is None else times, dtype=np.float64).ravel()
     if raw.images.ndim == 3 and len(times) == len(raw.images) and np.ptp(times) > 0:
         raw.times_s = times - times.min()
