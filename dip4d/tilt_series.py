@@ -124,6 +124,7 @@ class TiltSeries:
             f"times {self.times_s.min():g} to {self.times_s.max():g} s, "
             f"pixel {'unknown' if self.pixel_nm is None else f'{self.pixel_nm:.4g} nm'}, "
             f"background {self.background:.4g} subtracted, intensity {self.images.min():.4g} to {self.images.max():.4g}"
+            + (f"; assumed: {'; '.join(self.notes)}" if self.notes else "")
         )
 
     def binned(self, k: int) -> TiltSeries:

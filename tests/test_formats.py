@@ -211,6 +211,7 @@ def test_hyperspy(tmp_path, images):
         "package": "",
         "package_version": "",
         "models": {},
+        "tmp_parameters": {},
     }
     content["metadata"]["_HyperSpy"] = {}
     file_writer(str(tmp_path / "s.hspy"), content)
@@ -435,6 +436,25 @@ def test_damaged_headers(tmp_path_factory, images, suffix, data):
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_longer_than_it_says(tmp_path_factory, images, suffix):
     damaged(tmp_path_factory, images, suffix, lambda raw: raw + bytes(images[0].nbytes))
+
+
+@pytest.mark.parametrize("suffix", [".emd", ".h5"])
+@pytest.mark.parametrize("share", [0.0001, 0.02, 0.3, 0.9, 0.999])
+def test_truncated_hdf5(tmp_path, images, suffix, share):
+    pytest.importorskip("rsciio")
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / f"s{suffix}"
+    if suffix == ".emd":
+        velox(path, images)
+    else:
+        with h5py.File(path, "w") as file:
+            for i in range(4):
+                file[f"image {i}/HAADF"], file[f"image {i}/alpha tilt (deg)"] = images[i], ANGLES[i]
+    raw = path.read_bytes()
+    path.write_bytes(raw[: max(1, int(share * len(raw)))])
+    with pytest.raises(InputError) as error:
+        read_tilt_series(path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["nist_needle_180deg.dm3", "nist_needle_aligned.hspy"])
