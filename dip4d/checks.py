@@ -22,7 +22,11 @@ _WINDOW = 7  # images in time that say what the one in their middle should be
 _SPREADS = 7.0  # robust standard deviations that make an outlier, but at least
 _BRIGHTNESS = 0.12  # this relative change of mass, or
 _SHIFT = 0.03  # this shift, as a share of the image
-_BLANK = 0.25  # share of the expected mass below which an image counts as blank
+_BLANK = 0.25  # share of the usual mass below which an image counts as blank
+_BRIGHT = 0.25  # share of the brightest intensity of an image above which pixels tell where the specimen is
+_THINNEST = 8  # slices that a series must have, and
+_MOST = 0.2  # the largest share of images that may differ, for the others to be called healthy
+_NAMED = 12  # suspects that a warning describes one by one
 _SPREAD_PER_MAD = 1.4826  # of a normal distribution
 
 
@@ -45,15 +49,15 @@ def tilt_axis(images: np.ndarray, angles_deg: np.ndarray) -> tuple[str, float]:
     taken for what it much rather is, a needle along the other axis: V grows with the fourth power of its flatness. In
     a single sweep a change of the specimen cannot be told from the tilt. Shifts do not matter.
     """
-    if 1 in images.shape[1:] or np.ptp(angles_deg) < _LEAST_TILT:
+    if 1 in images.shape[1:]:
         return "y", 0.0
     lifted = np.stack([_above_background(image) for image in np.asarray(images, np.float32)])
-    profiles = lifted.sum(1, dtype=np.float64), lifted.sum(2, dtype=np.float64)  # along x, along y
-    if min(p.sum(1).min() for p in profiles) <= 0:
+    mass = lifted.sum((1, 2), dtype=np.float64)
+    held = mass > _BLANK * np.median(mass)
+    if held.sum() < 2 or np.ptp(np.asarray(angles_deg)[held]) < _LEAST_TILT:
         return "y", 0.0
-    along_x, along_y = (_central_moments(p) for p in profiles)
-    theta = np.deg2rad(angles_deg)
-    time = np.linspace(-1, 1, len(theta))
+    along_x, along_y = (_central_moments(lifted[held].sum(axis, dtype=np.float64)) for axis in (1, 2))
+    theta, time = np.deg2rad(np.asarray(angles_deg))[held], np.linspace(-1, 1, len(mass))[held]
     in_one_sweep = abs(np.corrcoef(time, theta)[0, 1]) > _ONE_SWEEP
     slow = [] if in_one_sweep else [time, time**2]
     left = {"x": _unexplained(along_x, along_y, theta, slow), "y": _unexplained(along_y, along_x, theta, slow)}
@@ -103,18 +107,19 @@ def _above_background(image: np.ndarray) -> np.ndarray:
 def suspects(series: TiltSeries) -> list[Suspect]:
     """Images that are blank, of the wrong brightness or shifted, compared with their neighbours in angle and in time.
 
-    Nothing is said of series of fewer than 12 images, nor of specimens darker than their background.
+    Nothing is said of series of fewer than 12 images, of a few slices only (what drifts along the tilt axis leaves
+    them), of specimens darker than their background, nor where so many images differ that none is an outlier.
     """
-    if len(series.images) < _FEWEST:
+    if len(series.images) < _FEWEST or series.shape[1] < _THINNEST:
         return []
-    images = series.without_background("auto").images
+    images = above_background(series.images)
     mass = images.sum((1, 2), dtype=np.float64)
-    z, s = _centres(np.stack([np.maximum(image - 3 * _border_spread(image), 0) for image in images]))
     usual = np.median(mass)
     if usual <= 0:
         return []
-    brightness = _surprise(np.log(np.maximum(mass / usual, 1e-3)), series, _BRIGHTNESS)
-    blank = brightness < np.log(_BLANK)
+    z, s = _centres(np.stack([np.maximum(image - _faint(image), 0) for image in images]))
+    brightness = _surprise(np.log(np.maximum(mass / usual, _BLANK / 2)), series, _BRIGHTNESS)
+    blank = (brightness < 0) & (mass < _BLANK * usual)
     shift_z, shift_s = (
         _surprise(np.where(blank, np.median(c[~blank]), c), series, _SHIFT * n)
         for c, n in ((z, series.shape[1]), (s, series.shape[2]))
@@ -127,7 +132,7 @@ def suspects(series: TiltSeries) -> list[Suspect]:
             found.append(Suspect(frame, f"{np.exp(brightness[frame]):.2f} times as bright as expected"))
         elif shift_z[frame] or shift_s[frame]:
             found.append(Suspect(frame, f"shifted by about ({shift_z[frame]:.0f}, {shift_s[frame]:.0f}) pixels (z, s)"))
-    return found
+    return found if len(found) <= _MOST * len(mass) else []
 
 
 def advice(series: TiltSeries, excluded: Sequence[int] = ()) -> str | None:
@@ -138,7 +143,8 @@ def advice(series: TiltSeries, excluded: Sequence[int] = ()) -> str | None:
     found = [suspect for suspect in suspects(series) if suspect.frame not in excluded]
     if not found:
         return None
-    named = ", ".join(f"{suspect.frame} ({suspect.reason})" for suspect in found)
+    named = ", ".join(f"{suspect.frame} ({suspect.reason})" for suspect in found[:_NAMED])
+    named += f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     frames = ",".join(map(str, sorted({*excluded, *(suspect.frame for suspect in found)})))
     return f"images that do not fit the others: {named}; look at them, and leave them out with data.exclude=[{frames}]"
 
@@ -150,12 +156,25 @@ def _centres(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return z, s
 
 
-def _border_spread(image: np.ndarray) -> float:
-    """The robust standard deviation of the outer tenth of an image at both sides of the tilt axis, without filling."""
+def above_background(images: np.ndarray) -> np.ndarray:
+    """Images (t, z, s), each less the median of its border; what shifts have filled with 0 stays 0."""
+    levels = np.array([np.median(_border(image)) for image in images], images.dtype)
+    return np.where(images == 0, 0, images - levels[:, None, None])
+
+
+def _border(image: np.ndarray) -> np.ndarray:
+    """Pixels of the outer tenth at both sides of the tilt axis, less the filling: zeros, unless most of it is zero."""
     width = max(1, image.shape[1] // 10)
     border = np.concatenate([image[:, :width], image[:, -width:]], axis=1)
     filled = border[border != 0]
-    return _SPREAD_PER_MAD * float(np.median(np.abs(filled - np.median(filled)))) if filled.size else 0.0
+    return filled if 2 * filled.size >= border.size else border
+
+
+def _faint(image: np.ndarray) -> float:
+    """The intensity up to which pixels of an image above its background say little of where the specimen is."""
+    border = _border(image)
+    spread = _SPREAD_PER_MAD * float(np.median(np.abs(border - np.median(border))))
+    return max(3 * spread, _BRIGHT * float(np.percentile(image, 99.8)))
 
 
 def _surprise(values: np.ndarray, series: TiltSeries, least: float) -> np.ndarray:

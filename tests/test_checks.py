@@ -51,6 +51,14 @@ def test_shifts_and_noise_do_not_hide_the_tilt_axis():
     assert confidence > 0.5
 
 
+def test_a_blank_image_does_not_hide_the_tilt_axis():
+    images = blobs(ORDERS["one sweep"])
+    images[5] = 0
+    found, confidence = checks.tilt_axis(images, ORDERS["one sweep"])
+    assert found == "y"
+    assert confidence > 0.9
+
+
 def test_where_the_tilt_axis_cannot_be_told_the_confidence_is_low():
     grid = np.arange(48) - 23.5
     sphere = np.exp(-(grid[:, None] ** 2 + grid**2) / 50)
@@ -72,6 +80,13 @@ def test_tilt_axis_of_measured_series(real_data, name, axis, least):
     found, confidence = checks.tilt_axis(series.images, series.angles_deg)
     assert found == axis
     assert confidence > least
+
+
+@pytest.mark.parametrize("name", ["nist_needle_raw_fei.mrc", "emat_liquid_N6.mrc"])
+def test_measured_series_of_jittering_images_have_no_suspects(real_data, name):
+    from dip4d.io import read_tilt_series
+
+    assert checks.suspects(read_tilt_series(real_data / name, tilt_axis="y" if "N6" in name else "x")) == []
 
 
 @pytest.mark.parametrize("specimen", SPECIMENS)
@@ -115,6 +130,17 @@ def test_bad_images_are_found_and_named(order, noise):
     assert "shifted" in found[41]
     for frame, brightness in ((23, 1.6), (58, 0.5)):
         assert float(found[frame].split()[0]) == pytest.approx(brightness, abs=0.15)
+
+
+def test_nothing_is_said_where_nothing_can_be_known():
+    angles = ORDERS["one sweep"]
+    rng = np.random.default_rng(0)
+    wild = blobs(angles) * rng.uniform(0, 3, (60, 1, 1))
+    sinogram = blobs(angles)[:, 24:25]
+    sinogram[9] = 0
+    dark = 10 - blobs(angles)
+    for images in (wild, sinogram, dark, np.zeros((60, 48, 48))):
+        assert checks.suspects(TiltSeries(images, angles)) == []
 
 
 def test_advice_names_the_key_and_counts_what_is_excluded_already():

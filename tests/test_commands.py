@@ -141,7 +141,8 @@ def test_export_mrc(finished, volumes):
             np.testing.assert_array_equal(mrc.data, volume)
             assert mrc.is_volume()
             assert float(mrc.voxel_size.x) == pytest.approx(12.5)
-    assert b"75.5 s" in bytes(mrc.header.label.tobytes())
+            label = mrc.header.label.tobytes()
+    assert b"75.5 s" in label
 
 
 def test_export_tiff(finished, volumes):

@@ -195,26 +195,19 @@ def test_an_axis_in_degrees_is_the_tilt(tmp_path, images, monkeypatch):
     assert any("nominal" in note for note in series.notes)
 
 
-def test_hyperspy(tmp_path, images):
+@pytest.mark.parametrize("where", ["stage", "etspy"])
+def test_hyperspy(tmp_path, images, monkeypatch, where):
     pytest.importorskip("h5py")
     pytest.importorskip("rsciio")
-    from rsciio.hspy import file_writer
+    from rsciio import hspy
 
     padded = np.concatenate([ANGLES, np.zeros(20)])  # as FEI pads them
-    stage = {"Acquisition_instrument": {"TEM": {"Stage": {"tilt_alpha": padded}}}, "General": {"title": "x"}}
-    content = signal(images, {}, stage)
-    for number, axis in enumerate(content["axes"]):
-        axis |= {"navigate": number == 0, "_type": "UniformDataAxis", "is_binned": False}
-    content |= {
-        "attributes": {"_lazy": False, "ragged": False},
-        "learning_results": {},
-        "package": "",
-        "package_version": "",
-        "models": {},
-        "tmp_parameters": {},
-    }
-    content["metadata"]["_HyperSpy"] = {}
-    file_writer(str(tmp_path / "s.hspy"), content)
+    metadata = {"Acquisition_instrument": {"TEM": {"Stage": {"tilt_alpha": padded}}}, "General": {"title": "x"}}
+    if where == "etspy":
+        metadata["Tomography"] = {"_sig_tilts": {"data": ANGLES[:, None]}}
+        metadata["Acquisition_instrument"] = {"TEM": {"Stage": {"tilt_alpha": 7.0}}}
+    monkeypatch.setattr(hspy, "file_reader", lambda path: [signal(images, {}, metadata)])
+    (tmp_path / "s.hspy").write_bytes(b"some")
     check(read_tilt_series(tmp_path / "s.hspy"), images, 0.5, times=None)
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dip4d.checks import Suspect
+    from dip4d.tilt_series import TiltSeries
 
 SUMMARY = "what a file holds: images, tilt axis, angles, times, and what was assumed"
 
 _CERTAIN = 0.5  # a confidence in the tilt axis from which it is taken without being asked for
 _A_LINE = 10  # numbers of one line of the list of intensities
+_MOST_LISTED = 200  # images of which that list is printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +54,7 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"  next        {_train_command(arguments, axis)}")
 
 
-def _lines(series, axis: str, looks: str, confidence: float, arguments: argparse.Namespace) -> list[str]:
+def _lines(series: TiltSeries, axis: str, looks: str, confidence: float, arguments: argparse.Namespace) -> list[str]:
     import numpy as np
 
     t, z, s = series.shape
@@ -56,7 +62,7 @@ def _lines(series, axis: str, looks: str, confidence: float, arguments: argparse
     different = len(np.unique(np.round(series.angles_deg, 3)))
     moves = np.diff(series.angles_deg)
     scheme = "one sweep" if (moves >= 0).all() or (moves <= 0).all() else "several sweeps, or scattered"
-    repeated = "" if different == t else f", {different} different ones"
+    repeated = "" if different == t else f", {different} different"
     gaps = np.diff(series.times_s)
     even = (
         "evenly" if np.ptp(gaps) <= 1e-3 * max(abs(gaps.mean()), 1e-12) else f"{gaps.min():.4g} to {gaps.max():.4g} s"
@@ -75,12 +81,18 @@ def _lines(series, axis: str, looks: str, confidence: float, arguments: argparse
     ]
 
 
-def _intensity_lines(series) -> list[str]:
-    """The total intensity of every image, relative to their mean."""
-    total = series.images.sum((1, 2), dtype="float64")
+def _intensity_lines(series: TiltSeries) -> list[str]:
+    """The total intensity of every image above its background, relative to their mean; of long series the extremes."""
+    from dip4d.checks import above_background
+
+    total = above_background(series.images).sum((1, 2), dtype="float64")
     mean = total.mean()
-    lines = [f"  total       {mean:.5g} in an image on the mean; of each image, relative to it:"]
     relative = total / mean if mean else total
+    about = f"  total       {mean:.5g} in an image on the mean, above its background; relative to it"
+    if len(total) > _MOST_LISTED:
+        low, high = relative.argmin(), relative.argmax()
+        return [f"{about} {relative[low]:.3f} (image {low}) to {relative[high]:.3f} (image {high})"]
+    lines = [f"{about}, of each image:"]
     for start in range(0, len(total), _A_LINE):
         cells = " ".join(f"{r:6.3f}" for r in relative[start : start + _A_LINE])
         lines.append(f"    {start:4d}      {cells}")
@@ -95,7 +107,7 @@ def _train_command(arguments: argparse.Namespace, axis: str) -> str:
     return " ".join(words)
 
 
-def _draw(series, found, folder: Path) -> list[Path]:
+def _draw(series: TiltSeries, found: list[Suspect], folder: Path) -> list[Path]:
     """The montage and the sinogram, under names that nothing has yet."""
     from dip4d.commands import figures
 
