@@ -24,7 +24,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from dip4d import callbacks, io, run_folder, tracking, uncertainty
+from dip4d import callbacks, checks, io, run_folder, tracking, uncertainty
 from dip4d.config import Config, check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional, brightest_voxel, noise, whole_series
 from dip4d.data import TiltRows, choose_held_out
@@ -44,22 +44,26 @@ SCORING_SHARE = 0.12  # of train.max_minutes may go into scoring one conventiona
 
 def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
-    if config.data.path is None:
-        s = config.simulate
-        return simulate(
-            s.specimen,
-            s.size,
-            s.frames,
-            s.scheme,
-            s.dose,
-            config.run.seed,
-            s.max_angle,
-            s.sweeps,
-            s.depth,
-            s.jitter,
-        )
+    series, truth = _measure(config) if config.data.path else _simulate(config)
+    if config.data.exclude:
+        series = series.without_images(config.data.exclude)
+        truth = None if truth is None else np.delete(truth, config.data.exclude, axis=0)
+    return series, truth
+
+
+def _simulate(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
+    s = config.simulate
+    return simulate(
+        s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps, s.depth, s.jitter
+    )
+
+
+def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     data = config.data
     series = io.read_tilt_series(data.path, data.angles, data.tilt_axis, data.pixel_nm)
+    advice = checks.advice(series, data.exclude)
+    if advice:
+        print(f"warning: {advice}", flush=True)
     if data.crop is not None:
         series = series.cropped(tuple(data.crop))
     series = series.binned(data.bin).without_background(data.background)

@@ -46,7 +46,7 @@ class Run:
 
 @dataclass
 class Data:
-    path: str | None = key(None, "A tilt series file (.mrc .ali .st .rec .mrcs .tif .tiff .npy .npz); empty: simulate.")
+    path: str | None = key(None, "A tilt series file, or a folder of images (see data/README.md); empty: simulate.")
     angles: str | None = key(None, "Angle file (.tlt .rawtlt .txt .csv .mdoc), where the series lacks its own.")
     tilt_axis: str = key("y", "The image axis along which the tilt axis lies: x (columns) or y (rows).", among="xy")
     pixel_nm: float | None = key(None, "Pixel size in nm, where the file does not know it.", low=1e-6)
@@ -55,6 +55,7 @@ class Data:
     background: str = key(
         "auto", "Level to subtract from the images: auto (of each image, from its border), none, or a number."
     )
+    exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dip4d.config import Run
 from dip4d.errors import InputError
+
+if TYPE_CHECKING:  # the commands that look at a run need not wait for Lightning
+    from dip4d.config import Run
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.ckpt"
