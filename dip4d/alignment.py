@@ -1,0 +1,292 @@
+"""Alignment of a tilt series of a specimen that may change while it is taken.
+
+Pure functions on a `TiltSeries` whose background is subtracted; `align` runs them all. `dip4d.shifts` has the
+conventions. What each assumes of the specimen:
+
+- `by_mass`: that it lies in the field of view and keeps its mass and, nearly, its centre of mass. It may change shape
+  at will. The centre of mass of an image is the projection of that of the specimen, at any angle.
+- `along_axis`: that the mass in each row z changes slowly with time. It does not depend on the tilt angle.
+- `across_axis`, for specimens larger than the field of view: that images at neighbouring angles resemble each other.
+  Then `find_axis` finds the tilt axis.
+- `axis_rotation`: the centre of mass of each row lies at ``X(z) cos + Y(z) sin``; what is left is the axis.
+- `dip4d.matching`: that in a window of time, which the data choose, it can be reconstructed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from skimage.registration import phase_cross_correlation
+
+from dip4d.algorithms import evenly, sirt
+from dip4d.matching import choose_width, match_projections
+from dip4d.projector import Geometry, Projector
+from dip4d.shifts import Shifts, _basis, _fit, apply, inside, without_gauge
+from dip4d.tilt_series import TiltSeries
+
+BORDER = 0.03  # of the field of view, at each side
+EMPTY = 0.1  # a border is empty if its pixels hold less than this share of the mean intensity, in nearly all images
+RESIDUAL_ITERATIONS = 50
+RESIDUAL_SLICES = 32
+LARGEST = 96  # pixels: matching runs on images binned to at most about this size, then once more on finer ones
+
+
+def mean_intensities(series: TiltSeries, rows: np.ndarray | None = None) -> np.ndarray:
+    """(t,): the mean intensity of each image, of the given rows (z,) True, or of all."""
+    return series.images[:, slice(None) if rows is None else rows].mean((1, 2), dtype=np.float64)
+
+
+def normalised(series: TiltSeries, rows: np.ndarray | None = None) -> tuple[TiltSeries, np.ndarray]:
+    """The series with all images at the same mean intensity (of some rows, (z,) True), and the factors used, (t,).
+
+    An image without intensity (mean below a tenth of the median) keeps its values: factor 1.
+    """
+    means = mean_intensities(series, rows)
+    usual = float(np.median(means))
+    factors = np.where(means > 0.1 * usual, usual / np.where(means > 0, means, 1), 1.0) if usual > 0 else means * 0 + 1
+    return replace(series, images=series.images * factors[:, None, None].astype(np.float32)), factors
+
+
+def lies_inside(series: TiltSeries, axis: int) -> bool:
+    """Whether the specimen lies inside the field of view along `axis` (1: z, 2: s): its borders there are empty."""
+    n = series.shape[axis]
+    width = max(1, round(BORDER * n))
+    profile = series.images.mean(3 - axis, dtype=np.float64)  # (t, n)
+    usual = np.maximum(profile.mean(1), 1e-30)
+    border = np.maximum(profile[:, :width].mean(1), profile[:, -width:].mean(1))
+    return bool(np.quantile(border / usual, 0.9) < EMPTY)
+
+
+def centre_of_mass(profiles: np.ndarray) -> np.ndarray:
+    """The centre of mass of profiles (..., n), in pixels from the middle; NaN where there is no mass."""
+    place = np.arange(profiles.shape[-1]) - (profiles.shape[-1] - 1) / 2
+    mass = profiles.sum(-1, dtype=np.float64)
+    return (profiles @ place) / np.where(mass > 0, mass, np.nan)
+
+
+def by_mass(series: TiltSeries, axis: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """(t,): displacement along `axis` (1: z, 2: s), in pixels, that brings each centre of mass to the middle.
+
+    rows: (z,) True for those that count. An image without mass gets the median of the others.
+    """
+    images = series.images if rows is None else series.images[:, rows]
+    centres = centre_of_mass(images.sum(3 - axis, dtype=np.float64))
+    usual = np.nanmedian(centres) if np.isfinite(centres).any() else 0.0
+    return np.nan_to_num(np.where(np.isfinite(centres), centres, usual))
+
+
+def along_axis(series: TiltSeries, width: int | None = None, rounds: int = 20) -> np.ndarray:
+    """(t,): displacement along z, in pixels, from the sums over s of each row.
+
+    First each image against the one before it, by the correlation of the profiles where they overlap; then, round by
+    round and to a fraction of a pixel, against the mean of the `width` images around it in time (a quarter of the
+    series if None).
+    """
+    profiles = series.images.sum(2, dtype=np.float64)
+    steps = [_lag(before, after) for before, after in zip(profiles, profiles[1:], strict=False)]
+    shifts = np.concatenate([[0.0], np.cumsum(steps)])
+    shifts -= np.median(shifts)
+    frames = len(shifts)
+    width = max(3, frames // 4 if width is None else width)
+    place = np.arange(profiles.shape[1], dtype=np.float64)
+    for _ in range(rounds):
+        moved = np.stack([np.interp(place + d, place, p, np.nan, np.nan) for p, d in zip(profiles, shifts, strict=True)])
+        step = np.array([_profile_step(moved, t, width) for t in range(frames)])
+        shifts += step - step.mean()
+        if np.abs(step).max() < 1e-3:
+            break
+    return shifts
+
+
+def _lag(before: np.ndarray, after: np.ndarray) -> float:
+    """By how many pixels `after` (n,) lies further than `before`: the best correlation of what overlaps."""
+    n = len(before)
+    lags = np.arange(-(n // 3), n // 3 + 1)
+    score = np.array([_correlation(before[max(0, -k) : n - max(0, k)], after[max(0, k) : n + min(0, k)]) for k in lags])
+    return float(lags[score.argmax()] + _vertex(score, int(score.argmax())))
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-30))
+
+
+def _vertex(score: np.ndarray, k: int) -> float:
+    """Where between its neighbours the parabola through score[k] peaks, -0.5..0.5; 0 at the ends."""
+    if not 0 < k < len(score) - 1:
+        return 0.0
+    left, middle, right = score[k - 1 : k + 2]
+    bend = left - 2 * middle + right
+    return float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5)) if bend else 0.0
+
+
+def _profile_step(moved: np.ndarray, t: int, width: int) -> float:
+    """The displacement of the profile t against the mean of its neighbours in time; moved: (t, z), NaN outside."""
+    start = int(np.clip(t - width // 2, 0, max(len(moved) - width, 0)))
+    others = np.delete(np.arange(start, min(start + width, len(moved))), t - start)
+    reference = moved[others].mean(0)  # NaN where one of them is
+    slope = np.gradient(reference)
+    good = np.isfinite(slope) & np.isfinite(moved[t])
+    design = np.stack([reference[good], -slope[good]], axis=1)
+    normal = design.T @ design
+    if not good.any() or np.linalg.cond(normal) > 1e12:
+        return 0.0
+    gain, step = np.linalg.solve(normal, design.T @ moved[t][good])
+    return float(np.clip(step / gain, -1, 1)) if gain > 0.1 else 0.0
+
+
+def across_axis(series: TiltSeries, upsample: int = 20) -> np.ndarray:
+    """(t,): displacement along s, in pixels, by the correlation of images at neighbouring angles.
+
+    Neighbours in angle, whatever their times: neighbours in time may be seen from very different sides. Small errors
+    add up from angle to angle, so this is a start for `dip4d.matching`, for specimens larger than the field of view.
+    """
+    order = np.argsort(series.angles_deg, kind="stable")
+    taper = np.hanning(series.shape[2] + 2)[1:-1]
+    images = series.images[order] * taper
+    steps = [_displacement(a, b, upsample) for a, b in zip(images, images[1:], strict=False)]
+    shifts = np.empty(len(order))
+    shifts[order] = np.concatenate([[0.0], np.cumsum(steps)])
+    return without_gauge(shifts, shifts, series.angles_deg)[1]
+
+
+def _displacement(before: np.ndarray, after: np.ndarray, upsample: int) -> float:
+    if not before.any() or not after.any():
+        return 0.0
+    shift, *_ = phase_cross_correlation(after, before, upsample_factor=upsample, normalization=None)
+    return float(shift[1])
+
+
+def find_axis(series: TiltSeries, shifts: Shifts, reach: float | None = None) -> Shifts:
+    """Moves the tilt axis to where SIRT fits the images best: a search in steps that halve, to 0.1 pixel.
+
+    reach: how far from where it is to look, in pixels; an eighth of the width if None.
+    """
+    best = shifts.axis
+    step = (series.shape[2] / 8 if reach is None else reach) / 4
+    score = lambda axis: sirt_residual(series, replace(shifts, axis=axis), iterations=15, slices=8)
+    places = best + step * np.arange(-4, 5)
+    scores = {float(p): score(p) for p in places}
+    while step > 0.1:
+        best, step = min(scores, key=scores.__getitem__), step / 2
+        scores |= {p: score(p) for p in (best - step, best + step)}
+    return replace(shifts, axis=float(min(scores, key=scores.__getitem__)))
+
+
+def sirt_residual(
+    series: TiltSeries,
+    shifts: Shifts | None = None,
+    iterations: int = RESIDUAL_ITERATIONS,
+    slices: int = RESIDUAL_SLICES,
+    rows: np.ndarray | None = None,
+) -> float:
+    """Relative misfit ``|A x - y| / |y|`` of one static SIRT reconstruction of the whole aligned series.
+
+    Of a number of slices spread over z where there is intensity and all images show something; `rows` (z,), True for
+    those to choose from, overrides that. Small when the alignment is right; a specimen that changes leaves its part.
+    """
+    shifts = Shifts.none(len(series.images)) if shifts is None else shifts
+    rows = common_rows(series, shifts) if rows is None else rows
+    chosen = np.flatnonzero(rows)
+    chosen = chosen[evenly(len(chosen), slices)] if len(chosen) else np.arange(series.shape[1])
+    y = torch.from_numpy(np.ascontiguousarray(apply(series, shifts).images[:, chosen].transpose(1, 0, 2)))
+    bins = series.shape[2]
+    A = Projector(Geometry((bins, bins), bins, torch.from_numpy(np.deg2rad(series.angles_deg))))
+    misfit = A(sirt(A, y, iterations)) - y
+    return float(misfit.square().sum().sqrt() / y.square().sum().sqrt().clamp(min=1e-30))
+
+
+def common_rows(series: TiltSeries, shifts: Shifts) -> np.ndarray:
+    """(z,): True for rows that all aligned images show and that hold more than 2 % of the brightest one's mass.
+
+    All rows of enough mass where there is none that all images show.
+    """
+    shown = np.arange(series.shape[1]) + np.stack([shifts.z.min() + [0], shifts.z.max() + [0]])  # unrotated: (2, z)
+    slack = abs(np.sin(np.deg2rad(shifts.rotation_deg))) * series.shape[2] / 4
+    whole = (shown[0] - slack > -0.5) & (shown[1] + slack < series.shape[1] - 0.5)
+    mass = np.median(apply(series, shifts).images.sum(2), axis=0)
+    heavy = mass > 0.02 * mass.max()
+    return whole & heavy if (whole & heavy).any() else heavy
+
+
+@dataclass(frozen=True)
+class AxisLine:
+    """rotation_deg: of the tilt axis from z, degrees, with its standard error. axis: where it crosses z = 0, pixels."""
+
+    rotation_deg: float
+    error_deg: float
+    axis: float
+
+
+def axis_rotation(series: TiltSeries, rows: np.ndarray) -> AxisLine:
+    """How far the tilt axis of a roughly aligned series is turned, from the centres of mass of its rows (z,) True.
+
+    That of row z lies at ``c(z) + X(z) cos + Y(z) sin``; c(z) is fitted for each row, then a line through all c(z),
+    rows weighted by their mass. Raises nothing: with fewer than three rows the rotation is 0 and its error infinite.
+    """
+    profiles = series.images[:, rows].astype(np.float64)  # (t, n, s)
+    z = np.flatnonzero(rows) - (series.shape[1] - 1) / 2
+    centres = centre_of_mass(profiles)
+    good = np.isfinite(centres).all(0)
+    weight = profiles.sum(2).mean(0)[good].clip(min=0)
+    if good.sum() < 3 or not weight.any():
+        return AxisLine(0.0, np.inf, 0.0)
+    place = _robust_constant(centres[:, good], series.angles_deg)
+    design = np.stack([np.ones(good.sum()), z[good]], axis=1)
+    root = np.sqrt(weight / weight.mean())
+    (axis, slope), *_ = np.linalg.lstsq(design * root[:, None], place * root, rcond=None)
+    left = (place - axis - slope * z[good]) * root
+    covariance = np.linalg.inv((design * root[:, None]).T @ (design * root[:, None])) * left.var() * _CORRELATED
+    return AxisLine(float(np.rad2deg(np.arctan(slope))), float(np.rad2deg(np.sqrt(covariance[1, 1]))), float(axis))
+
+
+_CORRELATED = 5.0  # rows whose errors go together: the standard error counts every fifth
+
+
+def _robust_constant(centres: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
+    """(n,): the constants of ``c + X cos + Y sin`` in centres (t, n), outliers beyond 3 sigma left out."""
+    constants = np.empty(centres.shape[1])
+    basis = _basis(angles_deg, constant=True)
+    for k, values in enumerate(centres.T):
+        keep = np.ones(len(values), bool)
+        for _ in range(3):
+            fitted = np.linalg.lstsq(basis[keep], values[keep], rcond=1e-6)[0]
+            left = np.abs(values - basis @ fitted)
+            keep = left < max(4.5 * np.median(left), 1e-6)
+        constants[k] = fitted[0]
+    return constants
+
+
+def coarse(series: TiltSeries, rotation: bool = True, rounds: int = 3) -> tuple[Shifts, dict]:
+    """A first alignment, good to about a pixel, and what was found on the way.
+
+    Along an axis along which the specimen lies inside the field of view, by its centre of mass, else by correlation.
+    rotation: whether to look for the rotation of the tilt axis; it is taken only where it is larger than twice its
+    standard error.
+    """
+    frames = len(series.images)
+    closed_z, closed_s = lies_inside(series, 1), lies_inside(series, 2)
+    shifts = Shifts.none(frames)
+    line = AxisLine(0.0, np.inf, 0.0)
+    for _ in range(rounds):
+        z = by_mass(apply(series, shifts), 1) if closed_z else along_axis(apply(series, shifts))
+        shifts = shifts.plus(z=z - (0 if closed_z else np.median(z)))
+        rows = common_rows(series, shifts)
+        aligned = apply(series, shifts)
+        s = by_mass(aligned, 2, rows) if closed_s else across_axis(aligned)
+        shifts = shifts.plus(s=s)
+        if not closed_s:
+            shifts = find_axis(series, shifts)
+        if not rotation or not closed_s:
+            break
+        line = axis_rotation(apply(series, shifts), common_rows(series, shifts))
+        if abs(line.rotation_deg) < 2 * line.error_deg:
+            break
+        shifts = replace(shifts, rotation_deg=shifts.rotation_deg + line.rotation_deg)
+    found = {"along_z": "centre of mass" if closed_z else "correlation of row sums",
+             "along_s": "centre of mass" if closed_s else "correlation of neighbouring angles",
+             "rotation_error_deg": line.error_deg}  # fmt: skip
+    return shifts.centred(series.angles_deg), found
