@@ -24,7 +24,7 @@ from skimage.registration import phase_cross_correlation
 from dip4d.algorithms import evenly, sirt
 from dip4d.matching import choose_width, match_projections
 from dip4d.projector import Geometry, Projector
-from dip4d.shifts import Shifts, _basis, _fit, apply, inside, without_gauge
+from dip4d.shifts import Shifts, _basis, apply, inside, without_gauge
 from dip4d.tilt_series import TiltSeries
 
 BORDER = 0.03  # of the field of view, at each side
@@ -289,4 +289,93 @@ def coarse(series: TiltSeries, rotation: bool = True, rounds: int = 3) -> tuple[
     found = {"along_z": "centre of mass" if closed_z else "correlation of row sums",
              "along_s": "centre of mass" if closed_s else "correlation of neighbouring angles",
              "rotation_error_deg": line.error_deg}  # fmt: skip
-    return shifts.centred(series.angles_deg), found
+    return shifts.centred(), found
+
+
+def align(
+    series: TiltSeries,
+    normalise: bool = True,
+    rotation: bool = True,
+    width: int | None = None,
+    rounds: int = 10,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[TiltSeries, Shifts, dict]:
+    """The aligned series, its shifts, and a report of plain numbers, of a series less its background.
+
+    normalise: bring all images to the same mean intensity. rotation: look for the rotation of the tilt axis. width: of
+    the window of projection matching, in images; None lets the prediction of left-out images choose among the series,
+    a half, a quarter and an eighth of it. rounds: of projection matching at each scale; 0 for the coarse alignment
+    alone. progress: told what is done.
+    """
+    tell = progress or (lambda _: None)
+    began = Shifts.none(len(series.images))
+    shifts, report = coarse(series, rotation)
+    tell(f"coarse: {report['along_z']} along z, {report['along_s']} across")
+    if normalise:
+        _, factors = normalised(apply(series, shifts), common_rows(series, shifts))
+        series = replace(series, images=series.images * factors[:, None, None].astype(np.float32))
+        report["normalisation"] = factors.tolist()
+    scales = _scales(series.shape)
+    small = series.binned(scales[0])
+    report["sirt_residual_before"] = sirt_residual(small, _coarser(began, series, scales[0]))
+    if rounds:
+        shifts, matched = _match(series, shifts, scales, width, rounds, tell)
+        report |= matched
+    shifts = shifts.centred()
+    report["sirt_residual_after"] = sirt_residual(small, _coarser(shifts, series, scales[0]))
+    report |= {
+        "axis_px": shifts.axis,
+        "rotation_deg": shifts.rotation_deg,
+        "rms_z_px": float(shifts.z.std()),
+        "rms_s_px": float(shifts.s.std()),
+        "largest_px": float(np.hypot(shifts.z - shifts.z.mean(), shifts.s).max()),
+    }
+    return apply(series, shifts), shifts, report
+
+
+def _match(
+    series: TiltSeries, shifts: Shifts, scales: Sequence[int], width: int | None, rounds: int, tell: Callable
+) -> tuple[Shifts, dict]:
+    """Projection matching at each scale, coarse to fine."""
+    frames, report = len(series.images), {}
+    for k in scales:
+        small, at_scale = series.binned(k), _coarser(shifts, series, k)
+        if width is None:
+            widths = [w for w in (frames, frames // 2, frames // 4, frames // 8) if w >= min(8, frames)]
+            width = choose_width(small, at_scale, widths)
+            tell(f"projection matching in windows of {width} of {frames} images")
+        at_scale, residuals = match_projections(small, at_scale, width, rounds, progress=tell)
+        shifts = _finer(at_scale, series, k)
+        report.setdefault("left_out_residual_before", residuals[0].tolist())
+    after = residuals[1]
+    return shifts, report | {
+        "window": width,
+        "left_out_residual_after": after.tolist(),
+        "suspect_images": np.flatnonzero(outliers(after)).tolist(),
+    }
+
+
+def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:
+    """True for values more than `limit` robust standard deviations (of the median deviation) above the median."""
+    deviation = values - np.median(values)
+    return deviation > limit * max(1.4826 * float(np.median(np.abs(deviation))), 1e-12)
+
+
+def _scales(shape: tuple[int, int, int]) -> list[int]:
+    """Binning at which projections are matched, coarse to fine."""
+    return sorted({-(-max(shape[1:]) // size) for size in (LARGEST, 2 * LARGEST)}, reverse=True)
+
+
+def _coarser(shifts: Shifts, series: TiltSeries, k: int) -> Shifts:
+    """The shifts for the series binned by k, whose middle is not quite that of the series if pixels were cut off."""
+    return replace(s := shifts.scaled(1 / k), axis=s.axis - _middle(series.shape[2], k) / k)
+
+
+def _finer(shifts: Shifts, series: TiltSeries, k: int) -> Shifts:
+    """The inverse of `_coarser`."""
+    return replace(s := shifts.scaled(k), axis=s.axis + _middle(series.shape[2], k))
+
+
+def _middle(n: int, k: int) -> float:
+    """Where the middle of n pixels binned by k lies, in pixels from the middle of all."""
+    return (n // k * k - n) / 2

@@ -19,6 +19,7 @@ from dip4d.shifts import Shifts, apply, inside, without_gauge
 from dip4d.tilt_series import TiltSeries
 
 FOLDS = 8  # of the images in a window, one in eight is left out at a time
+SIDES = 0.75  # of the range of angles must lie in each window of time
 LARGEST_STEP = 2.0  # pixels, of one image in one round
 
 Plan = list[tuple[np.ndarray, np.ndarray]]  # images left out, images to reconstruct them from
@@ -141,10 +142,22 @@ def displacements(
 
 
 def choose_width(series: TiltSeries, shifts: Shifts, widths: Sequence[int], iterations: int = 20) -> int:
-    """The window, among `widths` images, that predicts left-out images best with the shifts as they are."""
+    """The window, among `widths` images, that predicts left-out images best with the shifts as they are.
+
+    Only windows in which the specimen is seen from nearly all sides count: in a narrow sector of angles an image is
+    easily predicted from its neighbours, wherever they lie. The whole series always counts.
+    """
     aligned, seen = apply(series, shifts), inside(series, shifts)
     known = seen.mean(2) > 0.9
     score = lambda width: left_out_residual(
         Predictor(len(shifts), width, iterations)(aligned, known), aligned.images, seen
     ).mean()
-    return min(sorted({min(w, len(shifts)) for w in widths}, reverse=True), key=score)
+    frames = len(shifts)
+    wide = {w for w in widths if w < frames and _sees_all_sides(series.angles_deg, w)}
+    return min(sorted(wide | {frames}, reverse=True), key=score)
+
+
+def _sees_all_sides(angles_deg: np.ndarray, width: int) -> bool:
+    """Whether each window of `width` images spans `SIDES` of the range of angles."""
+    least = min(np.ptp(angles_deg[used]) for _, used in plans(len(angles_deg), width))
+    return bool(least >= SIDES * np.ptp(angles_deg))

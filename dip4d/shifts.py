@@ -71,13 +71,13 @@ class Shifts:
         """For the same images with pixels 1 / `factor` as large."""
         return replace(self, z=self.z * factor, s=self.s * factor, axis=self.axis * factor)
 
-    def centred(self, angles_deg: np.ndarray) -> Shifts:
-        """The same displacements, with what is constant, not a motion of the specimen, moved from `s` to `axis`.
+    def centred(self) -> Shifts:
+        """The same displacements, those along s with mean 0: what all images share is called the axis.
 
-        The constant is that of the fit of ``constant + a cos + b sin`` to ``axis + s``.
+        How much of it the axis is, and how much the position of the specimen, cannot be told apart.
         """
-        constant = _fit(self.across, angles_deg, constant=True)[0]
-        return replace(self, axis=float(constant), s=self.across - constant)
+        mean = float(self.s.mean())
+        return replace(self, axis=self.axis + mean, s=self.s - mean)
 
     def save(self, path: str | Path) -> None:
         """Writes a table with a header that names the units, a line for each image."""
