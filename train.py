@@ -20,15 +20,17 @@ import dip4d  # noqa: F401  # before torch: see there
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.loggers import Logger
+from torch import nn
 
 from dip4d import callbacks, io, run_folder, tracking
 from dip4d.config import Config, check_same_run, help_text, load_config, save_config
-from dip4d.conventional import Conventional, brightest_voxel
+from dip4d.conventional import Conventional, brightest_voxel, noise, whole_series
 from dip4d.data import TiltRows, choose_held_out
 from dip4d.errors import InputError
-from dip4d.loss import SquaredError
+from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.network import BoundedLowRank, Decoder
+from dip4d.networks import TDDIP, BoundedLowRank, Decoder, Dipster, VoxelMaps
 from dip4d.physics import Microscope
 from dip4d.report import draw_figures, print_table, read_metrics
 from dip4d.simulate import simulate
@@ -43,8 +45,18 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
     if config.data.path is None:
         s = config.simulate
-        series, truth = simulate(s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps)
-        return series, truth
+        return simulate(
+            s.specimen,
+            s.size,
+            s.frames,
+            s.scheme,
+            s.dose,
+            config.run.seed,
+            s.max_angle,
+            s.sweeps,
+            s.depth,
+            s.jitter,
+        )
     data = config.data
     series = io.read_tilt_series(data.path, data.angles, data.tilt_axis, data.pixel_nm)
     if data.crop is not None:
@@ -55,25 +67,66 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     return series, truth
 
 
+def build_network(config: Config, series: TiltSeries, brightest: float) -> nn.Module:
+    """The network of the configuration, for a series whose brightest material has this intensity per voxel."""
+    n = config.network
+    _, depth, bins = series.shape
+    shape = (bins, bins)
+    match n.name:
+        case "dipster":
+            progress, angles = (torch.from_numpy(v) for v in (series.progress, np.deg2rad(series.angles_deg)))
+            return Dipster(shape, depth, progress, angles, brightest)
+        case "tddip":
+            return TDDIP(shape, depth, brightest, n.octaves)
+        case "voxels":
+            maps: nn.Module = VoxelMaps(whole_series(series, n.start_iterations), n.rank, brightest)
+        case "dip":
+            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, n.octaves)
+    return BoundedLowRank(maps, n.rank, n.damping, brightest)
+
+
 def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     """Network, microscope and loss for a series, put together."""
-    _, depth, bins = series.shape
-    brightest = brightest_voxel(series)
-    n = config.network
-    windows = n.windows if n.use_row else 0
-    decoder = Decoder((bins, bins), n.rank, depth, windows, n.channels, n.octaves)
+    t, n = config.train, config.network
+    bins = series.shape[2]
+    brightest, brightest_pixel = brightest_voxel(series), float(series.images.max())
     seconds = None
-    if config.train.max_minutes is not None:
-        budget = 60 * config.train.max_minutes
+    if t.max_minutes is not None:
+        budget = 60 * t.max_minutes
         seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
     return DIP4D(
-        BoundedLowRank(decoder, n.rank, n.damping, brightest),
+        build_network(config, series, brightest),
         Microscope((bins, bins), bins),
-        SquaredError(float(series.images.max())),
-        Schedule(config.train.steps, seconds, began),
-        config.train.learning_rate,
-        windows,
+        {"squared": SquaredError, "geman_mcclure": GemanMcClure}[t.loss](brightest_pixel),
+        Schedule(t.steps, seconds, began, constant=t.schedule == "constant"),
+        t.learning_rate,
+        n.windows if n.use_row and n.name == "dip" else 0,
         brightest,
+        smoothness=t.total_variation * 100 * (noise(series) / brightest_pixel) ** 2,
+        rows=t.rows,
+    )
+
+
+def make_trainer(config: Config, callbacks: list[L.Callback], logger: Logger | bool) -> L.Trainer:
+    """The Trainer of the configuration; `trainer.*` keys win over what is set here."""
+    steps = config.train.steps
+    return L.Trainer(
+        **{
+            "max_steps": steps,
+            "max_epochs": -1,
+            "val_check_interval": min(100, steps),
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": None if config.data.hold_out > 0 else 0,
+            "num_sanity_val_steps": 0,
+            "gradient_clip_val": 0.3,  # a few steps in a hundred are many times longer; without them 1 dB is gained
+            "log_every_n_steps": min(10, steps),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "logger": logger,
+            "callbacks": callbacks,
+            **config.trainer,
+        }
     )
 
 
@@ -92,6 +145,8 @@ def run_experiment(arguments: list[str]) -> Path:
 
     series, truth = load_data(config)
     print(series.describe(config.data.tilt_axis), flush=True)
+    if config.output.times is not None:
+        series.progress_at(config.output.times)
     frames, depth, _ = series.shape
     held_out = choose_held_out(frames, depth, config.data.hold_out, config.run.seed)
     data = TiltRows(series, held_out, config.train.slices, config.train.steps, config.run.seed)
@@ -114,29 +169,16 @@ def run_experiment(arguments: list[str]) -> Path:
         config.logger, folder / run_folder.TRACKING, dataclasses.asdict(config), name=folder.name
     )
     scoring = np.inf if config.train.max_minutes is None else SCORING_SHARE * 60 * config.train.max_minutes
-    trainer = L.Trainer(
-        **{
-            "max_steps": config.train.steps,
-            "max_epochs": -1,
-            "val_check_interval": min(100, config.train.steps),
-            "check_val_every_n_epoch": None,
-            "limit_val_batches": None if held_out.any() else 0,
-            "num_sanity_val_steps": 0,
-            "gradient_clip_val": 0.3,  # a few steps in a hundred are many times longer; without them 1 dB is gained
-            "log_every_n_steps": min(10, config.train.steps),
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "enable_checkpointing": False,
-            "logger": logger,
-            "callbacks": [
-                callbacks.ProgressLine(),
-                callbacks.Checkpoints(folder, config.train.checkpoint_seconds),
-                callbacks.Volumes(folder),
-                callbacks.Pictures(),
-                callbacks.Comparison(folder, conventional, config.compare.methods, truth, began, scoring),
-            ],
-            **config.trainer,
-        }
+    trainer = make_trainer(
+        config,
+        [
+            callbacks.ProgressLine(),
+            callbacks.Checkpoints(folder, config.train.checkpoint_seconds),
+            callbacks.Volumes(folder, config.output.times),
+            callbacks.Pictures(),
+            callbacks.Comparison(folder, conventional, config.compare.methods, truth, began, scoring),
+        ],
+        logger,
     )
     checkpoint = folder / run_folder.CHECKPOINT
     try:
@@ -166,13 +208,13 @@ def main(arguments: list[str]) -> int:
         print(f"{__doc__.strip()}\n\nKeys, with their defaults:\n\n{help_text()}")
         return 0
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for noise in (
+    for chatter in (
         ".*does not have many workers.*",
         ".*IterableDataset.*",
         ".*resuming from a checkpoint.*",
         ".*isinstance.*LeafSpec.*",
     ):
-        warnings.filterwarnings("ignore", noise)
+        warnings.filterwarnings("ignore", chatter)
     try:
         run_experiment(arguments)
     except InputError as error:

@@ -54,8 +54,8 @@ def show(title: str, milliseconds: dict[str, float], ours: str) -> None:
         print(f"  {name:38s} {t:10.2f} ms   {t / milliseconds[ours]:7.1f} x")
 
 
-def save(name: str, results: dict) -> Path:
-    """Writes the results with device and versions to benchmarks/results/<name>-<device>.json."""
+def environment() -> dict:
+    """When and where something was measured, and with which versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     versions = {}
     for package in ("torch", "numpy", "numba", "triton", "astra-toolbox", "scikit-image", "lightning"):
@@ -64,7 +64,12 @@ def save(name: str, results: dict) -> Path:
         except importlib.metadata.PackageNotFoundError:
             continue
     record = {"date": date.today().isoformat(), "device": device, "threads": torch.get_num_threads()}
-    record |= {"python": platform.python_version(), "versions": versions, "results": results}
+    return record | {"python": platform.python_version(), "versions": versions}
+
+
+def save(name: str, results: dict) -> Path:
+    """Writes the results with device and versions to benchmarks/results/<name>-<device>.json."""
+    record = environment() | {"results": results}
     RESULTS.mkdir(exist_ok=True)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     path = RESULTS / f"{name}-{kind}.json"

@@ -134,7 +134,7 @@ def reconstruction() -> dict:
 def step() -> dict:
     """A training step of 128^3 x 100, and how much of it is the projector, both ways."""
     from dip4d.loss import SquaredError
-    from dip4d.network import BoundedLowRank, Decoder
+    from dip4d.networks import BoundedLowRank, Decoder
     from dip4d.physics import Microscope
 
     size, slices, times = 128, 8, 100

@@ -93,20 +93,22 @@ class Checkpoints(L.Callback):
 
 
 class Volumes(L.Callback):
-    """Writes the volume of every frame when the fit is done."""
+    """Writes the volumes when the fit is done: at times_s, seconds, or of every image if None."""
 
-    def __init__(self, run: Path) -> None:
-        self.path = run / VOLUMES
+    def __init__(self, run: Path, times_s: Sequence[float] | None = None) -> None:
+        self.path, self.times_s = run / VOLUMES, times_s
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         if trainer.is_global_zero:
             data: TiltRows = trainer.datamodule
-            frames, depth, bins = data.series.shape
+            _, depth, bins = data.series.shape
+            times_s = data.series.times_s if self.times_s is None else np.asarray(self.times_s)
+            progress = torch.from_numpy(data.series.progress_at(times_s)).float()
             write_volumes(
                 self.path,
-                (v.numpy() for v in module.volumes(data, data.progress)),
-                (frames, depth, bins, bins),
-                data.series.times_s,
+                (v.numpy() for v in module.volumes(data, progress)),
+                (len(times_s), depth, bins, bins),
+                times_s,
                 data.series.pixel_nm,
             )
 

@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dip4d.conventional import METHODS
 from dip4d.errors import InputError
-from dip4d.simulate import SCHEMES, SPECIMENS
+from dip4d.simulate import SCHEMES
+from dip4d.specimens import SPECIMENS
 
 
 def key(default: Any, sentence: str, low: float | None = None, high: float | None = None, among: Any = None) -> Any:
@@ -31,6 +32,7 @@ def key(default: Any, sentence: str, low: float | None = None, high: float | Non
     return field(default=default, metadata=metadata)
 
 
+PRESETS = Path(__file__).parents[1] / "configs"
 _MAY_CHANGE = {"run.dir", "run.resume", "logger", "train.steps", "train.max_minutes", "train.checkpoint_seconds"}
 
 
@@ -59,21 +61,33 @@ class Data:
 
 @dataclass
 class Simulate:
-    specimen: str = key("nanostar_alloying", "What changes: shape, composition, or both.", among=SPECIMENS)
+    specimen: str = key("nanostar_alloying", "The particle, and with it what changes.", among=SPECIMENS)
     size: int = key(64, "Edge of the volume in voxels.", low=8)
+    depth: int | None = key(
+        None,
+        "Number of voxels along the tilt axis; by default as many as size. Fewer show the middle of the specimen only.",
+        low=2,
+    )
     frames: int = key(100, "Number of images.", low=2)
     scheme: str = key("grs", "Order of the angles: golden-ratio scanning, one sweep, or several.", among=SCHEMES)
     sweeps: int = key(5, "Number of sweeps of the scheme pingpong.", low=1)
     max_angle: float = key(70.0, "Largest tilt angle in degrees.", low=1, high=90)
     dose: float = key(500.0, "Poisson noise: counts at the brightest pixel; 0 for none.", low=0)
+    jitter: float = key(0.0, "Misalignment: rms in pixels of a random shift of each image, along z and s.", low=0)
 
 
 @dataclass
 class Network:
+    name: str = key(
+        "dip",
+        "dip: ours. voxels: the same low rank, free in each voxel. dipster, tddip: networks of other groups.",
+        among=["dip", "voxels", "dipster", "tddip"],
+    )
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
     channels: int = key(48, "Channels of the decoder.", low=8)
     octaves: int = key(4, "Octaves of the Fourier features of z; more for sharp layers along the tilt axis.", 1, 12)
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
 
@@ -83,7 +97,11 @@ class Train:
     steps: int = key(2000, "Optimiser steps.", low=1)
     max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
     learning_rate: float = key(3e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
-    slices: int = key(8, "Positions z in a batch; each brings all its rows.", low=1)
+    schedule: str = key("one_cycle", "The learning rate over the fit.", among=["one_cycle", "constant"])
+    slices: int = key(8, "Positions z in a batch.", low=1)
+    rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
+    loss: str = key("squared", "Misfit of projected and measured rows.", among=["squared", "geman_mcclure"])
+    total_variation: float = key(0.1, "Weight of the total variation of the orthoslices.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 
@@ -101,6 +119,13 @@ class Compare:
 
 
 @dataclass
+class Output:
+    times: list[float] | None = key(
+        None, "Times in s, between images too, whose volumes are written; by default those of the images."
+    )
+
+
+@dataclass
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
@@ -108,6 +133,7 @@ class Config:
     network: Network = field(default_factory=Network)
     train: Train = field(default_factory=Train)
     compare: Compare = field(default_factory=Compare)
+    output: Output = field(default_factory=Output)
     logger: str = key("wandb", "Where the run is tracked; wandb works offline, without an account.",
                       among=["wandb", "tensorboard", "csv"])  # fmt: skip
     trainer: dict[str, Any] = key({}, "Passed to the Lightning Trainer, for example trainer.accelerator=gpu.")
@@ -116,14 +142,15 @@ class Config:
 def load_config(arguments: Sequence[str]) -> Config:
     """YAML files and ``key=value`` overrides, later ones winning, as a checked `Config`.
 
-    A leading ``--`` is allowed, as W&B sweeps write it. Raises InputError for an unknown key (with the nearest known
+    A leading ``--`` is allowed, as W&B sweeps write it. ``network=NAME`` stands for configs/network/NAME.yaml, the
+    network with all that belongs to it. Raises InputError for an unknown key (with the nearest known
     one), a wrong type or a value out of range.
     """
     config = OmegaConf.structured(Config)
     for argument in arguments:
         argument = argument.removeprefix("--")
         if "=" in argument:
-            layer, source = _override(argument), argument
+            layer, source = _preset(argument) or _override(argument), argument
         elif argument.endswith((".yaml", ".yml")):
             layer, source = _file(Path(argument)), argument
         else:
@@ -156,7 +183,7 @@ def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
     was = {name: value for name, _, value in _entries(before)}
     for name, _, value in _entries(after):
         changed = value != was[name] and not (was[name] and Path(str(value)).resolve() == Path(str(was[name])))
-        if changed and name not in _MAY_CHANGE and name.split(".")[0] not in ("trainer", "compare"):
+        if changed and name not in _MAY_CHANGE and name.split(".")[0] not in ("trainer", "compare", "output"):
             raise InputError(f"cannot resume with {name}={value}: the run began with {was[name]}")
     return after
 
@@ -192,6 +219,18 @@ def _file(path: Path) -> DictConfig:
     if not isinstance(layer, DictConfig):
         raise InputError(f"{path}: must hold keys such as 'train: {{steps: 500}}'")
     return layer
+
+
+def _preset(argument: str) -> DictConfig | None:
+    """The file that ``section=name`` stands for; None if the argument is of another kind."""
+    section, name = argument.split("=", 1)
+    folder = PRESETS / section
+    if not section.isidentifier() or not folder.is_dir() or name.startswith("{"):
+        return None
+    known = sorted(p.stem for p in folder.glob("*.yaml"))
+    if name not in known:
+        raise InputError(f"{argument}: must be one of {', '.join(known)}")
+    return _file(folder / f"{name}.yaml")
 
 
 def _override(argument: str) -> DictConfig:

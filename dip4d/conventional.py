@@ -244,6 +244,11 @@ def _fbp_steps(A: Projector, y: Tensor, known: Tensor | None = None) -> Iterator
     return repeat(fbp(A, y, known).clamp_(min=0))
 
 
+def noise(series: TiltSeries) -> float:
+    """Standard deviation of the noise in the images of a series, where there is intensity."""
+    return _noise(torch.from_numpy(series.images))
+
+
 def _noise(rows: Tensor) -> float:
     """Standard deviation of the noise in rows, from second differences along s where there is intensity."""
     difference = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
@@ -251,10 +256,14 @@ def _noise(rows: Tensor) -> float:
     return float(inside.median()) / 0.6745 / 6**0.5 if inside.numel() else 0.0
 
 
-def brightest_voxel(series: TiltSeries) -> float:
-    """The intensity per voxel that the brightest material of a series may have: a guess, from an early SIRT."""
+def whole_series(series: TiltSeries, iterations: int) -> Tensor:
+    """SIRT of all images of a series, as if nothing had changed: (Z, Y, X), intensity per voxel."""
     rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()
     angles = torch.from_numpy(np.deg2rad(series.angles_deg))
     bins = series.shape[2]
-    early = sirt(Projector(Geometry((bins, bins), bins, angles)), rows, 10)
-    return 1.6 * float(np.quantile(early.numpy(), 0.999))
+    return sirt(Projector(Geometry((bins, bins), bins, angles)), rows, iterations)
+
+
+def brightest_voxel(series: TiltSeries) -> float:
+    """The intensity per voxel that the brightest material of a series may have: a guess, from an early SIRT."""
+    return 1.6 * float(np.quantile(whole_series(series, 10).numpy(), 0.999))

@@ -66,6 +66,13 @@ def choose_held_out(frames: int, slices: int, share: float, seed: int) -> Tensor
     return held.scatter(1, order, True)
 
 
+def drawn(rows: Rows, count: int, step: int) -> Rows:
+    """`count` of the rows of each position, or all if there are fewer; which, depends on the step alone."""
+    positions, n = rows.t.shape
+    order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count]
+    return rows.take(order.to(rows.t.device))
+
+
 class StepSampler(Sampler[list[int]]):
     """Batches of positions z, one a step; what a step sees depends on (seed, step) alone, so that a run can resume."""
 

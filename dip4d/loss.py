@@ -1,4 +1,4 @@
-"""What the fit minimises: the misfit of projected orthoslices and measured rows."""
+"""What the fit minimises: the misfit of projected orthoslices and measured rows, and the roughness of orthoslices."""
 
 from __future__ import annotations
 
@@ -15,3 +15,24 @@ class SquaredError(nn.Module):
     def forward(self, projected: Tensor, measured: Tensor) -> Tensor:
         """projected, measured: (B, n, S), intensity."""
         return 100 * ((projected - measured) / self.brightest).square().mean()
+
+
+class GemanMcClure(nn.Module):
+    """q / (q + scale^2) of the squared difference q in units of the brightest pixel, times 100: outliers count for 1.
+
+    Geman and McClure (1987), as DIP-STER uses it.
+    """
+
+    def __init__(self, brightest: float, scale: float = 0.1) -> None:
+        super().__init__()
+        self.brightest, self.scale = brightest, scale
+
+    def forward(self, projected: Tensor, measured: Tensor) -> Tensor:
+        """projected, measured: (B, n, S), intensity."""
+        q = ((projected - measured) / self.brightest).square()
+        return 100 * (q / (q + self.scale**2)).mean()
+
+
+def total_variation(slices: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels of orthoslices (..., Y, X), along both axes together."""
+    return slices.diff(dim=-1).abs().mean() + slices.diff(dim=-2).abs().mean()

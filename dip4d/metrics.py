@@ -5,6 +5,7 @@ The data range is that of the whole truth, never of the volume that is scored.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,47 @@ def ssim(volume: np.ndarray, truth: np.ndarray, data_range: float) -> float:
     if window < 3:
         return float("nan")
     return float(structural_similarity(volume, truth, data_range=data_range, win_size=window))
+
+
+def dice(volume: np.ndarray, truth: np.ndarray, threshold: float) -> float:
+    """Dice overlap of the voxels above a threshold in a volume and in the truth; 1 where both have none."""
+    a, b = volume > threshold, truth > threshold
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def mass_error(volume: np.ndarray, truth: np.ndarray) -> float:
+    """Total intensity of a volume over that of the truth, less 1."""
+    return float(volume.sum(dtype=np.float64) / truth.sum(dtype=np.float64)) - 1
+
+
+def change(before: np.ndarray, after: np.ndarray) -> float:
+    """How much a volume changes to the next: the sum of the absolute differences, intensity."""
+    return float(np.abs(after - before).sum(dtype=np.float64))
+
+
+def all_scores(volumes: Iterable[np.ndarray], truth: np.ndarray) -> dict[str, list[float]]:
+    """Every score of every frame of a volume-time series against truth (t, z, y, x).
+
+    psnr (dB), ssim, dice (at half of the largest intensity of the truth), mass (relative error), and of each frame but
+    the first: change, and change_of_truth, from the frame before (intensity), and stillness: how well the frame equals
+    the one before (dB, as a PSNR).
+    """
+    data_range = float(truth.max())
+    scores: dict[str, list[float]] = {k: [] for k in ("psnr", "ssim", "dice", "mass", "change", "change_of_truth")}
+    scores["stillness"] = []
+    before = None
+    for t, (volume, true) in enumerate(zip(volumes, truth, strict=True)):
+        scores["psnr"].append(psnr(volume, true, data_range))
+        scores["ssim"].append(ssim(volume, true, data_range))
+        scores["dice"].append(dice(volume, true, data_range / 2))
+        scores["mass"].append(mass_error(volume, true))
+        if before is not None:
+            scores["change"].append(change(before, volume))
+            scores["change_of_truth"].append(change(truth[t - 1], true))
+            scores["stillness"].append(psnr(volume, before, data_range))
+        before = volume
+    return scores
 
 
 def comparison_rows(metrics: dict) -> list[dict[str, Any]]:

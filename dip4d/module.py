@@ -10,9 +10,11 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from dip4d.data import Batch, Rows, TiltRows
+from dip4d.data import Batch, Rows, TiltRows, drawn
+from dip4d.loss import total_variation
 from dip4d.physics import Microscope
 
+EVERY = 4  # frames between two whose total variation is added up
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 
@@ -22,11 +24,13 @@ class Schedule:
     One cycle (Smith and Topin 2019): a cosine up during the first 30 %, a cosine down to nothing at the end, so the
     whole cycle fits whatever the budget. steps: at most so many. seconds: the fit ends so long after `began` (a
     time.monotonic()), whatever else was done since; None for no limit. Without a limit, or where it does not bind, the
-    learning rate depends on the step alone and a run can be repeated exactly.
+    learning rate depends on the step alone and a run can be repeated exactly. constant: no cycle, one rate throughout.
     """
 
-    def __init__(self, steps: int, seconds: float | None = None, began: float | None = None) -> None:
-        self.steps, self.seconds = steps, seconds
+    def __init__(
+        self, steps: int, seconds: float | None = None, began: float | None = None, constant: bool = False
+    ) -> None:
+        self.steps, self.seconds, self.constant = steps, seconds, constant
         self.began = time.monotonic() if began is None else began
         self.spent = 0.0  # in earlier parts of an interrupted run
         self._started: float | None = None
@@ -40,6 +44,11 @@ class Schedule:
     def stop(self) -> None:
         self.spent, self._started = self.elapsed(), None
 
+    def pause(self, seconds: float) -> None:
+        """Something else took so long: the fit goes on as if it had not."""
+        if self._started is not None:
+            self._started += seconds
+
     def elapsed(self) -> float:
         return self.spent + (0.0 if self._started is None else time.monotonic() - self._started)
 
@@ -48,6 +57,8 @@ class Schedule:
         return min(1.0, max(step / self.steps, by_time))
 
     def learning_rate(self, step: int, peak: float) -> float:
+        if self.constant:
+            return peak
         p, warm = self.progress(step), 0.3
         if p < warm:
             low = peak / 25
@@ -58,9 +69,11 @@ class Schedule:
 class DIP4D(L.LightningModule):
     """Fits a network to one tilt series.
 
-    network: offers `features` and `render`, as `dip4d.network.BoundedLowRank`. microscope: the forward model.
+    network: offers `features` and `render`, as `dip4d.networks.BoundedLowRank`. microscope: the forward model.
     loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
+    smoothness: weight of the total variation of the orthoslices. rows: how many of each position a step fits, drawn at
+    random; all of them if None.
     """
 
     def __init__(
@@ -72,9 +85,12 @@ class DIP4D(L.LightningModule):
         learning_rate: float,
         windows: int,
         brightest: float,
+        smoothness: float = 0.0,
+        rows: int | None = None,
     ) -> None:
         super().__init__()
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
+        self.smoothness, self.rows = smoothness, rows
         self.learning_rate, self.windows, self.brightest = learning_rate, windows, brightest
         self._squares = torch.zeros(2, dtype=torch.float64)
 
@@ -90,9 +106,11 @@ class DIP4D(L.LightningModule):
         return self.network.render(self.network.features(z, None if rows is None else self.images(rows)), progress)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        rows = batch.rows
-        slices = self(batch.z, rows, rows.progress)
+        rows = batch.rows if self.rows is None else drawn(batch.rows, self.rows, self.global_step)
+        slices = self.network.render(self.network.features(batch.z, self.images(batch.rows)), rows.progress)
         loss = self.loss(self.microscope.project(slices, rows.angles), rows.values)
+        if self.smoothness:
+            loss = loss + self.smoothness / self.brightest * total_variation(slices[:, ::EVERY])
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
         return loss

@@ -15,6 +15,7 @@ Readers convert to it at the door (`dip4d.io`); nothing converts later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -63,8 +64,15 @@ class TiltSeries:
     @property
     def progress(self) -> np.ndarray:
         """(t,): the times, scaled to 0..1 over the series."""
-        start, end = self.times_s.min(), self.times_s.max()
-        return (self.times_s - start) / max(end - start, np.finfo(float).tiny)
+        return self.progress_at(self.times_s)
+
+    def progress_at(self, times_s: Sequence[float]) -> np.ndarray:
+        """Any times, scaled to 0..1 over the series. Raises InputError for times before the first or after the last."""
+        times, start, end = np.asarray(times_s, dtype=np.float64), self.times_s.min(), self.times_s.max()
+        outside = times[~((times >= start) & (times <= end))]
+        if outside.size:
+            raise InputError(f"the series lasts from {start:g} to {end:g} s; there is no image near {outside[0]:g} s")
+        return (times - start) / max(end - start, np.finfo(float).tiny)
 
     def in_time_order(self) -> TiltSeries:
         """The images sorted by their times."""

@@ -40,6 +40,8 @@ def test_a_saved_configuration_repeats_the_run(tmp_path, monkeypatch):
         ("data.hold_out=0.9", "at most 0.5"),
         ("simulate.dose=nan", "simulate.dose=nan"),
         ("simulate.specimen=nanostr", "did you mean nanostar"),
+        ("simulate.depth=0", "simulate.depth=0 must be at least 2"),
+        ("simulate.jitter=-1", "simulate.jitter=-1.0 must be at least 0"),
         ("data.tilt_axis=z", "must be one of x, y"),
         ("data.crop=[1,2]", "four numbers"),
         ("data.background=dark", "auto, none or a number"),

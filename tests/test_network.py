@@ -12,7 +12,7 @@ import torch
 from dip4d.data import TiltRows, choose_held_out
 from dip4d.loss import SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.network import BoundedLowRank, Decoder
+from dip4d.networks import BoundedLowRank, Decoder
 from dip4d.physics import Microscope
 from dip4d.simulate import simulate
 

@@ -1,9 +1,4 @@
-"""The deep image prior: from a position z and what was measured there to the orthoslice at any time.
-
-A network here is two functions: ``features(z, images)``, what a position z is given once, and ``render(features,
-progress)``, the orthoslices at any times made from it. Another architecture only has to offer these two. It knows
-positions, times and pixels, but neither angles nor detectors.
-"""
+"""The deep image prior: from a position z and what was measured there to the orthoslice at any time."""
 
 from __future__ import annotations
 
@@ -77,6 +72,27 @@ def _fourier(z: Tensor, octaves: int) -> Tensor:
     return torch.cat([z[:, None], phase.sin(), phase.cos()], dim=1)
 
 
+class VoxelMaps(nn.Module):
+    """Maps of every z that are free in each voxel, in the place of a `Decoder`: the low-rank model without a network.
+
+    initial: (Z, Y, X), the volume to start from, intensity per voxel; the maps beyond the first start at 0.
+    brightest: the bound of the intensity at the start.
+    """
+
+    def __init__(self, initial: Tensor, maps: int, brightest: float) -> None:
+        super().__init__()
+        start = torch.zeros(len(initial), maps, *initial.shape[1:])
+        start[:, 0] = (torch.logit((initial / brightest).clamp(0.02, 0.98)) - _OFFSET) / _GAIN
+        self.maps = nn.Parameter(start)
+
+    def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
+        """z: (B,), pixels; between positions the maps are interpolated. Returns (B, maps, Y, X)."""
+        below = z.floor().long().clamp(0, len(self.maps) - 1)
+        above = (below + 1).clamp(max=len(self.maps) - 1)
+        share = (z - below)[:, None, None, None]
+        return torch.lerp(self.maps[below], self.maps[above], share)
+
+
 class BoundedLowRank(nn.Module):
     """Orthoslices whose logit is a mixture of a few maps, with weights that change smoothly in time:
 
@@ -88,7 +104,7 @@ class BoundedLowRank(nn.Module):
     shape sensing (Kadu, Lucka and Batenburg), the decoder the deep image prior (Yoo et al. 2021).
     """
 
-    def __init__(self, decoder: Decoder, rank: int, damping: float, brightest: float) -> None:
+    def __init__(self, decoder: Decoder | VoxelMaps, rank: int, damping: float, brightest: float) -> None:
         super().__init__()
         self.decoder = decoder
         self.register_buffer("order", torch.arange(rank).float(), persistent=False)

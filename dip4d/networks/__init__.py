@@ -1,0 +1,10 @@
+"""Networks: from a position z and what was measured there to the orthoslice at any time.
+
+A network is two functions: ``features(z, images)``, what a position z is given once, and ``render(features,
+progress)``, the orthoslices at any times made from it. Another architecture only has to offer these two.
+"""
+
+from dip4d.networks.low_rank import BoundedLowRank, Decoder, VoxelMaps
+from dip4d.networks.rivals import TDDIP, Dipster
+
+__all__ = ["TDDIP", "BoundedLowRank", "Decoder", "Dipster", "VoxelMaps"]
