@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -24,7 +25,8 @@ from skimage.registration import phase_cross_correlation
 from dip4d.algorithms import evenly, sirt
 from dip4d.matching import choose_width, match_projections
 from dip4d.projector import Geometry, Projector
-from dip4d.shifts import Shifts, _basis, apply, inside, without_gauge
+from dip4d.quality import outliers
+from dip4d.shifts import Shifts, _basis, apply, without_gauge
 from dip4d.tilt_series import TiltSeries
 
 BORDER = 0.03  # of the field of view, at each side
@@ -86,14 +88,16 @@ def along_axis(series: TiltSeries, width: int | None = None, rounds: int = 20) -
     series if None).
     """
     profiles = series.images.sum(2, dtype=np.float64)
-    steps = [_lag(before, after) for before, after in zip(profiles, profiles[1:], strict=False)]
+    steps = [_lag(before, after) for before, after in pairwise(profiles)]
     shifts = np.concatenate([[0.0], np.cumsum(steps)])
     shifts -= np.median(shifts)
     frames = len(shifts)
     width = max(3, frames // 4 if width is None else width)
     place = np.arange(profiles.shape[1], dtype=np.float64)
     for _ in range(rounds):
-        moved = np.stack([np.interp(place + d, place, p, np.nan, np.nan) for p, d in zip(profiles, shifts, strict=True)])
+        moved = np.stack(
+            [np.interp(place + d, place, p, np.nan, np.nan) for p, d in zip(profiles, shifts, strict=True)]
+        )
         step = np.array([_profile_step(moved, t, width) for t in range(frames)])
         shifts += step - step.mean()
         if np.abs(step).max() < 1e-3:
@@ -147,7 +151,7 @@ def across_axis(series: TiltSeries, upsample: int = 20) -> np.ndarray:
     order = np.argsort(series.angles_deg, kind="stable")
     taper = np.hanning(series.shape[2] + 2)[1:-1]
     images = series.images[order] * taper
-    steps = [_displacement(a, b, upsample) for a, b in zip(images, images[1:], strict=False)]
+    steps = [_displacement(a, b, upsample) for a, b in pairwise(images)]
     shifts = np.empty(len(order))
     shifts[order] = np.concatenate([[0.0], np.cumsum(steps)])
     return without_gauge(shifts, shifts, series.angles_deg)[1]
@@ -204,9 +208,10 @@ def common_rows(series: TiltSeries, shifts: Shifts) -> np.ndarray:
 
     All rows of enough mass where there is none that all images show.
     """
-    shown = np.arange(series.shape[1]) + np.stack([shifts.z.min() + [0], shifts.z.max() + [0]])  # unrotated: (2, z)
-    slack = abs(np.sin(np.deg2rad(shifts.rotation_deg))) * series.shape[2] / 4
-    whole = (shown[0] - slack > -0.5) & (shown[1] + slack < series.shape[1] - 0.5)
+    depth, width = series.shape[1:]
+    slack = abs(np.sin(np.deg2rad(shifts.rotation_deg))) * width / 4  # by which the rotation moves the ends of a row
+    z = np.arange(depth)
+    whole = (z + shifts.z.min() - slack > -0.5) & (z + shifts.z.max() + slack < depth - 0.5)
     mass = np.median(apply(series, shifts).images.sum(2), axis=0)
     heavy = mass > 0.02 * mass.max()
     return whole & heavy if (whole & heavy).any() else heavy
@@ -353,12 +358,6 @@ def _match(
         "left_out_residual_after": after.tolist(),
         "suspect_images": np.flatnonzero(outliers(after)).tolist(),
     }
-
-
-def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:
-    """True for values more than `limit` robust standard deviations (of the median deviation) above the median."""
-    deviation = values - np.median(values)
-    return deviation > limit * max(1.4826 * float(np.median(np.abs(deviation))), 1e-12)
 
 
 def _scales(shape: tuple[int, int, int]) -> list[int]:

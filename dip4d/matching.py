@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dip4d.algorithms import sirt
 from dip4d.projector import Geometry, Projector
+from dip4d.quality import residual_per_image
 from dip4d.shifts import Shifts, apply, inside, without_gauge
 from dip4d.tilt_series import TiltSeries
 
@@ -68,15 +69,6 @@ class Predictor:
         return predicted
 
 
-def left_out_residual(predicted: np.ndarray, images: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """(t,): the misfit of each image and its prediction, relative to the root mean square image; 0 is perfect.
-
-    predicted, images, seen: (t, z, s); `seen` is False for pixels that do not count.
-    """
-    misfit = np.sqrt((((predicted - images) * seen) ** 2).mean((1, 2), dtype=np.float64))
-    return misfit / max(float(np.sqrt(((images * seen) ** 2).mean(dtype=np.float64))), 1e-30)
-
-
 def register(image: np.ndarray, reference: np.ndarray, seen: np.ndarray) -> tuple[float, float]:
     """How far `image` (z, s) is displaced from `reference`, as (z, s) in pixels, up to about two pixels.
 
@@ -117,7 +109,7 @@ def match_projections(
     for round_ in range(rounds + 1):
         aligned, seen = apply(series, shifts), inside(series, shifts)
         predicted = predictor(aligned, seen.mean(2) > 0.9)
-        residual = left_out_residual(predicted, aligned.images, seen)
+        residual = residual_per_image(predicted, aligned.images, seen)
         began = residual if began is None else began
         if round_ == rounds:
             break
@@ -149,7 +141,7 @@ def choose_width(series: TiltSeries, shifts: Shifts, widths: Sequence[int], iter
     """
     aligned, seen = apply(series, shifts), inside(series, shifts)
     known = seen.mean(2) > 0.9
-    score = lambda width: left_out_residual(
+    score = lambda width: residual_per_image(
         Predictor(len(shifts), width, iterations)(aligned, known), aligned.images, seen
     ).mean()
     frames = len(shifts)

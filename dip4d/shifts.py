@@ -7,8 +7,8 @@ aligned image t shows what image t of the file has at
     s' = z sin r + s cos r + axis + s_t
 
 so `z` and `s` say how far the specimen was displaced in each image, `axis` how far the tilt axis is from the middle of
-all of them, and `rotation_deg` = r how far it is turned from the z axis towards s. The sum ``axis + s_t`` is the `shift`
-of `dip4d.projector.Geometry`.
+all of them, and `rotation_deg` = r how far it is turned from the z axis towards s. The sum ``axis + s_t`` is the
+`shift` of `dip4d.projector.Geometry`.
 
 What no method can know: where the specimen lies in space. A constant in z, and ``a cos + b sin`` of the tilt angle in
 s, move the reconstruction and change nothing else (`without_gauge`); for a specimen that drifts slowly the same holds
