@@ -26,7 +26,7 @@ from dip4d.algorithms import evenly, sirt
 from dip4d.matching import choose_width, match_projections
 from dip4d.projector import Geometry, Projector
 from dip4d.quality import outliers
-from dip4d.shifts import Shifts, _basis, apply, without_gauge
+from dip4d.shifts import Shifts, _basis, apply, inside, without_gauge
 from dip4d.tilt_series import TiltSeries
 
 BORDER = 0.03  # of the field of view, at each side
@@ -80,14 +80,17 @@ def by_mass(series: TiltSeries, axis: int, rows: np.ndarray | None = None) -> np
     return np.nan_to_num(np.where(np.isfinite(centres), centres, usual))
 
 
-def along_axis(series: TiltSeries, width: int | None = None, rounds: int = 20) -> np.ndarray:
+def along_axis(
+    series: TiltSeries, known: np.ndarray | None = None, width: int | None = None, rounds: int = 20
+) -> np.ndarray:
     """(t,): displacement along z, in pixels, from the sums over s of each row.
 
     First each image against the one before it, by the correlation of the profiles where they overlap; then, round by
     round and to a fraction of a pixel, against the mean of the `width` images around it in time (a quarter of the
-    series if None).
+    series if None). known: (t, z), False for rows that an image does not show; all if None.
     """
     profiles = series.images.sum(2, dtype=np.float64)
+    profiles = profiles if known is None else np.where(known, profiles, np.nan)
     steps = [_lag(before, after) for before, after in pairwise(profiles)]
     shifts = np.concatenate([[0.0], np.cumsum(steps)])
     shifts -= np.median(shifts)
@@ -95,10 +98,8 @@ def along_axis(series: TiltSeries, width: int | None = None, rounds: int = 20) -
     width = max(3, frames // 4 if width is None else width)
     place = np.arange(profiles.shape[1], dtype=np.float64)
     for _ in range(rounds):
-        moved = np.stack(
-            [np.interp(place + d, place, p, np.nan, np.nan) for p, d in zip(profiles, shifts, strict=True)]
-        )
-        step = np.array([_profile_step(moved, t, width) for t in range(frames)])
+        moved = [np.interp(place + d, place, p, np.nan, np.nan) for p, d in zip(profiles, shifts, strict=True)]
+        step = np.array([_profile_step(np.stack(moved), t, width) for t in range(frames)])
         shifts += step - step.mean()
         if np.abs(step).max() < 1e-3:
             break
@@ -106,15 +107,19 @@ def along_axis(series: TiltSeries, width: int | None = None, rounds: int = 20) -
 
 
 def _lag(before: np.ndarray, after: np.ndarray) -> float:
-    """By how many pixels `after` (n,) lies further than `before`: the best correlation of what overlaps."""
+    """By how many pixels `after` (n,) lies further than `before`: the best correlation of what overlaps; 0 if none."""
     n = len(before)
     lags = np.arange(-(n // 3), n // 3 + 1)
     score = np.array([_correlation(before[max(0, -k) : n - max(0, k)], after[max(0, k) : n + min(0, k)]) for k in lags])
-    return float(lags[score.argmax()] + _vertex(score, int(score.argmax())))
+    best = int(score.argmax())
+    return float(lags[best] + _vertex(score, best)) if score[best] > 0.3 else 0.0
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a - a.mean(), b - b.mean()
+    good = np.isfinite(a) & np.isfinite(b)
+    if good.sum() < len(a) / 2:
+        return 0.0
+    a, b = a[good] - a[good].mean(), b[good] - b[good].mean()
     return float(a @ b / max(np.sqrt((a @ a) * (b @ b)), 1e-30))
 
 
@@ -272,29 +277,41 @@ def coarse(series: TiltSeries, rotation: bool = True, rounds: int = 3) -> tuple[
     rotation: whether to look for the rotation of the tilt axis; it is taken only where it is larger than twice its
     standard error.
     """
-    frames = len(series.images)
     closed_z, closed_s = lies_inside(series, 1), lies_inside(series, 2)
-    shifts = Shifts.none(frames)
+    shifts = Shifts.none(len(series.images))
     line = AxisLine(0.0, np.inf, 0.0)
     for _ in range(rounds):
-        z = by_mass(apply(series, shifts), 1) if closed_z else along_axis(apply(series, shifts))
-        shifts = shifts.plus(z=z - (0 if closed_z else np.median(z)))
-        rows = common_rows(series, shifts)
-        aligned = apply(series, shifts)
-        s = by_mass(aligned, 2, rows) if closed_s else across_axis(aligned)
-        shifts = shifts.plus(s=s)
-        if not closed_s:
-            shifts = find_axis(series, shifts)
+        shifts = _coarse_along(series, shifts, closed_z)
+        shifts = _coarse_across(series, shifts, closed_s)
         if not rotation or not closed_s:
             break
         line = axis_rotation(apply(series, shifts), common_rows(series, shifts))
         if abs(line.rotation_deg) < 2 * line.error_deg:
             break
         shifts = replace(shifts, rotation_deg=shifts.rotation_deg + line.rotation_deg)
-    found = {"along_z": "centre of mass" if closed_z else "correlation of row sums",
-             "along_s": "centre of mass" if closed_s else "correlation of neighbouring angles",
-             "rotation_error_deg": line.error_deg}  # fmt: skip
-    return shifts.centred(), found
+    return shifts.centred(), {
+        "along_z": "centre of mass" if closed_z else "correlation of row sums",
+        "along_s": "centre of mass" if closed_s else "correlation of neighbouring angles",
+        "rotation_error_deg": line.error_deg if np.isfinite(line.error_deg) else None,
+    }
+
+
+def _coarse_along(series: TiltSeries, shifts: Shifts, closed: bool) -> Shifts:
+    """The shifts with those along z found anew."""
+    aligned = apply(series, shifts)
+    if closed:
+        return shifts.plus(z=by_mass(aligned, 1))
+    return shifts.plus(z=along_axis(aligned, inside(series, shifts).mean(2) > 0.9))
+
+
+def _coarse_across(series: TiltSeries, shifts: Shifts, closed: bool) -> Shifts:
+    """The shifts with those along s found anew."""
+    aligned = apply(series, shifts)
+    if closed:
+        return shifts.plus(s=by_mass(aligned, 2, common_rows(series, shifts)))
+    shifts = shifts.plus(s=across_axis(aligned))
+    k = _scales(series.shape)[0]
+    return _finer(find_axis(series.binned(k), _coarser(shifts, series, k)), series, k)
 
 
 def align(
@@ -313,6 +330,8 @@ def align(
     alone. progress: told what is done.
     """
     tell = progress or (lambda _: None)
+    scales = _scales(series.shape)
+    residual = lambda shifts: sirt_residual(series.binned(scales[0]), _coarser(shifts, series, scales[0]))
     began = Shifts.none(len(series.images))
     shifts, report = coarse(series, rotation)
     tell(f"coarse: {report['along_z']} along z, {report['along_s']} across")
@@ -320,14 +339,15 @@ def align(
         _, factors = normalised(apply(series, shifts), common_rows(series, shifts))
         series = replace(series, images=series.images * factors[:, None, None].astype(np.float32))
         report["normalisation"] = factors.tolist()
-    scales = _scales(series.shape)
-    small = series.binned(scales[0])
-    report["sirt_residual_before"] = sirt_residual(small, _coarser(began, series, scales[0]))
+    report["sirt_residual_before"], report["sirt_residual_coarse"] = residual(began), residual(shifts)
+    if report["sirt_residual_coarse"] > report["sirt_residual_before"]:
+        tell("the images fit each other better without the coarse alignment: it is left out")
+        shifts = began
     if rounds:
         shifts, matched = _match(series, shifts, scales, width, rounds, tell)
         report |= matched
     shifts = shifts.centred()
-    report["sirt_residual_after"] = sirt_residual(small, _coarser(shifts, series, scales[0]))
+    report["sirt_residual_after"] = residual(shifts)
     report |= {
         "axis_px": shifts.axis,
         "rotation_deg": shifts.rotation_deg,

@@ -40,8 +40,8 @@ def test_opposite_volumes_correlate_negatively():
 @pytest.mark.parametrize("threshold", [0.143, half_bit])
 def test_agreement_up_to_a_known_frequency(cutoff, threshold):
     """Two volumes that share what lies below a frequency, with independent noise above it."""
-    shared = low_passed(noise(0), cutoff)
-    a, b = (shared + n - low_passed(n, cutoff) for n in (noise(1), noise(2)))
+    shared = low_passed(noise(0, (48, 48, 48)), cutoff)
+    a, b = (shared + n - low_passed(n, cutoff) for n in (noise(1, shared.shape), noise(2, shared.shape)))
     fsc = shell_correlation(a, b)
     assert resolution_nm(fsc, 2.0, threshold) == pytest.approx(2.0 / cutoff, rel=0.1)
 
