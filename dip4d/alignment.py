@@ -8,7 +8,8 @@ conventions. What each assumes of the specimen:
 - `along_axis`: that the mass in each row z changes slowly with time. It does not depend on the tilt angle.
 - `across_axis`, for specimens larger than the field of view: that images at neighbouring angles resemble each other.
   Then `find_axis` finds the tilt axis.
-- `axis_rotation`: the centre of mass of each row lies at ``X(z) cos + Y(z) sin``; what is left is the axis.
+- `axis_rotation`: the centre of mass of each row lies at ``X(z) cos + Y(z) sin``; what is left is the axis. It needs a
+  specimen that is longer, or shorter, along the axis than across; `find_rotation` does not.
 - `dip4d.matching`: that in a window of time, which the data choose, it can be reconstructed.
 """
 
@@ -170,19 +171,36 @@ def _displacement(before: np.ndarray, after: np.ndarray, upsample: int) -> float
 
 
 def find_axis(series: TiltSeries, shifts: Shifts, reach: float | None = None) -> Shifts:
-    """Moves the tilt axis to where SIRT fits the images best: a search in steps that halve, to 0.1 pixel.
+    """Moves the tilt axis to where SIRT fits the images best, to 0.1 pixel.
 
     reach: how far from where it is to look, in pixels; an eighth of the width if None.
     """
-    best = shifts.axis
-    step = (series.shape[2] / 8 if reach is None else reach) / 4
     score = lambda axis: sirt_residual(series, replace(shifts, axis=axis), iterations=15, slices=8)
-    places = best + step * np.arange(-4, 5)
-    scores = {float(p): score(p) for p in places}
-    while step > 0.1:
+    axis, _ = _search(score, shifts.axis, series.shape[2] / 8 if reach is None else reach, 0.1)
+    return replace(shifts, axis=axis)
+
+
+def find_rotation(series: TiltSeries, shifts: Shifts, reach: float = 6.0) -> Shifts:
+    """Turns the tilt axis to where SIRT fits the images best, to 0.1 degrees; not at all for a gain below 1 %.
+
+    reach: how far from where it is to look, in degrees.
+    """
+    score = lambda angle: sirt_residual(series, replace(shifts, rotation_deg=angle), iterations=15)
+    angle, gain = _search(score, shifts.rotation_deg, reach, 0.1)
+    return replace(shifts, rotation_deg=angle) if gain > 0.01 else shifts
+
+
+def _search(score: Callable[[float], float], start: float, reach: float, least: float) -> tuple[float, float]:
+    """Where `score` is lowest, within `reach` of `start`, in steps that halve down to `least`; and by what share it is
+    lower there.
+    """
+    step = reach / 4
+    scores = {start + k * step: score(start + k * step) for k in range(-4, 5)}
+    while step > least:
         best, step = min(scores, key=scores.__getitem__), step / 2
         scores |= {p: score(p) for p in (best - step, best + step)}
-    return replace(shifts, axis=float(min(scores, key=scores.__getitem__)))
+    best = min(scores, key=scores.__getitem__)
+    return float(best), 1 - scores[best] / max(scores[start], 1e-30)
 
 
 def sirt_residual(
@@ -235,7 +253,9 @@ def axis_rotation(series: TiltSeries, rows: np.ndarray) -> AxisLine:
     """How far the tilt axis of a roughly aligned series is turned, from the centres of mass of its rows (z,) True.
 
     That of row z lies at ``c(z) + X(z) cos + Y(z) sin``; c(z) is fitted for each row, then a line through all c(z),
-    rows weighted by their mass. Raises nothing: with fewer than three rows the rotation is 0 and its error infinite.
+    rows weighted by their mass. The slope is that of the axis for a needle along z, nothing for a round specimen, which
+    looks the same when turned: it is divided by ``1 - (extent along s / extent along z)^2``. The error is infinite
+    where that is small or where there are too few rows.
     """
     profiles = series.images[:, rows].astype(np.float64)  # (t, n, s)
     z = np.flatnonzero(rows) - (series.shape[1] - 1) / 2
@@ -245,15 +265,25 @@ def axis_rotation(series: TiltSeries, rows: np.ndarray) -> AxisLine:
     if good.sum() < 3 or not weight.any():
         return AxisLine(0.0, np.inf, 0.0)
     place = _robust_constant(centres[:, good], series.angles_deg)
-    design = np.stack([np.ones(good.sum()), z[good]], axis=1)
-    root = np.sqrt(weight / weight.mean())
-    (axis, slope), *_ = np.linalg.lstsq(design * root[:, None], place * root, rcond=None)
-    left = (place - axis - slope * z[good]) * root
-    covariance = np.linalg.inv((design * root[:, None]).T @ (design * root[:, None])) * left.var() * _CORRELATED
-    return AxisLine(float(np.rad2deg(np.arctan(slope))), float(np.rad2deg(np.sqrt(covariance[1, 1]))), float(axis))
+    root = np.sqrt(weight / weight.mean())[:, None]
+    design = np.stack([np.ones(good.sum()), z[good]], axis=1) * root
+    (axis, slope), *_ = np.linalg.lstsq(design, place * root[:, 0], rcond=None)
+    left = place * root[:, 0] - design @ (axis, slope)
+    error = np.sqrt(np.linalg.inv(design.T @ design)[1, 1] * left.var() * _CORRELATED)
+    length = _slimness(profiles.mean(0).clip(min=0))
+    if abs(length) < 0.2:
+        return AxisLine(0.0, np.inf, float(axis))
+    return AxisLine(*(float(np.rad2deg(np.arctan(v))) for v in (slope / length, error / abs(length))), float(axis))
 
 
 _CORRELATED = 5.0  # rows whose errors go together: the standard error counts every fifth
+
+
+def _slimness(image: np.ndarray) -> float:
+    """1 - (extent along s / extent along z)^2 of an image (z, s): 1 for a line along z, 0 for a disc, < 0 across."""
+    variance = [np.average((np.arange(p.size) - np.average(np.arange(p.size), weights=p)) ** 2, weights=p)
+                for p in (image.sum(1), image.sum(0))]  # fmt: skip
+    return float(1 - variance[1] / max(variance[0], 1e-30))
 
 
 def _robust_constant(centres: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
@@ -274,21 +304,26 @@ def coarse(series: TiltSeries, rotation: bool = True, rounds: int = 3) -> tuple[
     """A first alignment, good to about a pixel, and what was found on the way.
 
     Along an axis along which the specimen lies inside the field of view, by its centre of mass, else by correlation.
-    rotation: whether to look for the rotation of the tilt axis; it is taken only where it is larger than twice its
-    standard error.
+    rotation: whether to look for the rotation of the tilt axis: by centres of mass, and taken only where it is larger
+    than twice its standard error; where they do not tell, by `find_rotation`.
     """
     closed_z, closed_s = lies_inside(series, 1), lies_inside(series, 2)
     shifts = Shifts.none(len(series.images))
     line = AxisLine(0.0, np.inf, 0.0)
-    for _ in range(rounds):
+    for round_ in range(rounds):
         shifts = _coarse_along(series, shifts, closed_z)
         shifts = _coarse_across(series, shifts, closed_s)
-        if not rotation or not closed_s:
+        if not rotation:
             break
-        line = axis_rotation(apply(series, shifts), common_rows(series, shifts))
-        if abs(line.rotation_deg) < 2 * line.error_deg:
+        if closed_s:
+            line = axis_rotation(apply(series, shifts), common_rows(series, shifts))
+        if np.isinf(line.error_deg) and round_ == 0:
+            turned = _on_small_images(find_rotation, series, shifts).rotation_deg
+        else:
+            turned = shifts.rotation_deg + (line.rotation_deg if abs(line.rotation_deg) > 2 * line.error_deg else 0)
+        if turned == shifts.rotation_deg:
             break
-        shifts = replace(shifts, rotation_deg=shifts.rotation_deg + line.rotation_deg)
+        shifts = replace(shifts, rotation_deg=turned)
     return shifts.centred(), {
         "along_z": "centre of mass" if closed_z else "correlation of row sums",
         "along_s": "centre of mass" if closed_s else "correlation of neighbouring angles",
@@ -310,8 +345,13 @@ def _coarse_across(series: TiltSeries, shifts: Shifts, closed: bool) -> Shifts:
     if closed:
         return shifts.plus(s=by_mass(aligned, 2, common_rows(series, shifts)))
     shifts = shifts.plus(s=across_axis(aligned))
+    return _on_small_images(find_axis, series, shifts)
+
+
+def _on_small_images(find: Callable[[TiltSeries, Shifts], Shifts], series: TiltSeries, shifts: Shifts) -> Shifts:
+    """What `find` makes of the shifts on images binned to a size at which it is quick."""
     k = _scales(series.shape)[0]
-    return _finer(find_axis(series.binned(k), _coarser(shifts, series, k)), series, k)
+    return _finer(find(series.binned(k), _coarser(shifts, series, k)), series, k)
 
 
 def align(

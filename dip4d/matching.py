@@ -35,7 +35,7 @@ def plans(frames: int, width: int) -> Plan:
     if width >= frames:
         groups = [everything[k::FOLDS] for k in range(min(FOLDS, frames))]
         return [(group, np.setdiff1d(everything, group)) for group in groups]
-    groups = np.array_split(everything, -(-frames * FOLDS // width))
+    groups = np.array_split(everything, min(frames, -(-frames * FOLDS // width)))
     plan = []
     for group in groups:
         start = int(np.clip(group.mean() - (width - 1) / 2, 0, frames - width))

@@ -128,7 +128,8 @@ def test_displacements_seen_in_aligned_images_add_up(changing):
     first = Shifts(np.full(48, 0.7), np.full(48, -1.2), 1.0, 4.0)
     second = Shifts(np.full(48, -0.4), np.full(48, 2.0))
     twice, once = apply(apply(clean, first), second), apply(clean, first.plus(second.z, second.s))
-    np.testing.assert_allclose(once.images, twice.images, atol=0.02 * clean.images.max())
+    np.testing.assert_allclose(once.images, twice.images, atol=0.05 * clean.images.max())  # one interpolation less
+    assert np.abs(once.images - twice.images).mean() < 1e-3 * clean.images.max()
 
 
 def test_images_are_brought_to_one_brightness(changing):
@@ -156,13 +157,23 @@ def test_row_sums_align_along_the_axis_at_any_order_of_angles(changing):
     assert left.std() < 0.25
 
 
-def test_rotation_of_the_tilt_axis(changing):
-    clean, _, _ = changing
-    turned = apply(clean, Shifts(np.zeros(48), np.zeros(48), rotation_deg=-3.0))
+def test_rotation_of_the_tilt_axis_from_a_long_specimen(changing):
+    clean = changing[0]
+    long = dataclasses.replace(clean, images=np.repeat(clean.images, 2, axis=1))
+    turned = apply(long, Shifts(np.zeros(48), np.zeros(48), rotation_deg=-3.0))
     line = axis_rotation(turned, common_rows(turned, Shifts.none(48)))
-    assert line.rotation_deg == pytest.approx(3.0, abs=0.6)
-    shifts, _ = coarse(turned)
-    assert shifts.rotation_deg == pytest.approx(3.0, abs=0.6)
+    assert line.rotation_deg == pytest.approx(3.0, abs=0.5)
+    assert line.error_deg < 1
+
+
+def test_rotation_of_the_tilt_axis_from_a_round_specimen(changing):
+    """Its centres of mass tell nothing; the best fit does."""
+    turned = apply(changing[0], Shifts(np.zeros(48), np.zeros(48), rotation_deg=-3.0))
+    assert axis_rotation(turned, common_rows(turned, Shifts.none(48))).error_deg > 1
+    found, _ = coarse(turned)
+    assert found.rotation_deg == pytest.approx(3.0, abs=0.5)
+    straight, _ = coarse(changing[0])
+    assert abs(straight.rotation_deg) < 0.4
 
 
 def test_every_image_is_left_out_once_and_never_predicts_itself():
@@ -233,7 +244,7 @@ def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
 
 
 def needle(real_data, name: str) -> TiltSeries:
-    """The measured needle, less its background, binned by 2: raw from its microscope, or as NIST aligned it."""
+    """The measured needle, less its background, binned by 4: raw from its microscope, or as NIST aligned it."""
     if name == "raw":
         series = read_tilt_series(real_data / "nist_needle_raw_fei.mrc", real_data / "nist_needle.rawtlt", "x")
     else:
@@ -241,13 +252,13 @@ def needle(real_data, name: str) -> TiltSeries:
         with h5py.File(real_data / "nist_needle_aligned.hspy") as file:
             images = file["Experiments/__unnamed__/data"][:].transpose(0, 2, 1)
         series = TiltSeries(images, np.loadtxt(real_data / "nist_needle_aligned.rawtlt"))
-    return series.without_background("auto").binned(2)
+    return series.without_background("auto").binned(4)
 
 
 def test_the_raw_needle_is_aligned_as_well_as_its_owners_did(real_data):
     raw, nist = needle(real_data, "raw"), needle(real_data, "nist")
-    rows = np.zeros(128, bool)
-    rows[30:97] = True  # the needle, without the ends that come and go
+    rows = np.zeros(64, bool)
+    rows[15:48] = True  # the needle, without the ends that come and go
     aligned, shifts, _ = align(raw, normalise=False, rounds=3)
     assert sirt_residual(raw, rows=rows) > 0.3
     assert sirt_residual(aligned, rows=rows) < 1.1 * sirt_residual(nist, rows=rows)
