@@ -140,9 +140,8 @@ def main(arguments: list[str]) -> None:
     a = p.parse_args(arguments)
     if "star" in a.what:
         print("rms error along z / s in pixels, PSNR of windowed SIRT in dB")
-        print(
-            "| series | displaced | coarse | aligned | rotation | window | dB, displaced | aligned | never displaced | s |"
-        )
+        columns = ("series", "displaced", "coarse", "aligned", "rotation", "window")
+        print(f"| {' | '.join((*columns, 'dB, displaced', 'dB, aligned', 'dB, never displaced', 's'))} |")
         print("|" + "---|" * 10)
         for scheme in ("grs", "pingpong"):
             for seed in range(a.seeds):
