@@ -7,12 +7,14 @@ the tilt angle. Along z the specimen stays where it is, and the measured rows ar
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.ndimage import spline_filter1d
 from torch import Tensor, nn
 
+from dip4d.data import Rows
 from dip4d.shifts import Shifts
 from dip4d.tilt_series import TiltSeries
 
@@ -69,6 +71,14 @@ class PoseRefinement(nn.Module):
     def tilt(self) -> Tensor:
         """(t,): what is added to the tilt angles, radians."""
         return math.radians(DEGREES) * (self.raw_tilt - self.raw_tilt.mean())
+
+    def forward(self, z: Tensor, rows: Rows) -> tuple[Rows, Tensor]:
+        """The rows of positions z (B,) with values read at the learned z and with the learned angles; and their shifts
+        (B, n) along s, bins, for `Microscope.project` and, detached, for `Microscope.back_project`.
+        """
+        angles, shift = self.views(rows.t, rows.angles)
+        values = self.rows(z, rows.t) if self.learn_z else rows.values
+        return replace(rows, values=values, angles=angles), shift
 
     def views(self, t: Tensor, angles: Tensor) -> tuple[Tensor, Tensor]:
         """Angles, radians, and shifts for `Microscope.project` of images t with nominal angles; all (B, n)."""
