@@ -9,7 +9,8 @@ conventions. What each assumes of the specimen:
 - `across_axis`, for specimens larger than the field of view: that images at neighbouring angles resemble each other.
   Then `find_axis` finds the tilt axis.
 - `axis_rotation`: the centre of mass of each row lies at ``X(z) cos + Y(z) sin``; what is left is the axis. It needs a
-  specimen that is longer, or shorter, along the axis than across; `find_rotation` does not.
+  specimen that is longer, or shorter, along the axis than across. Of a round one the rotation cannot be seen like that,
+  and SIRT fits the images nearly as well at any: give it, from the calibration of the microscope.
 - `dip4d.matching`: that in a window of time, which the data choose, it can be reconstructed.
 """
 
@@ -24,7 +25,7 @@ import torch
 from skimage.registration import phase_cross_correlation
 
 from dip4d.algorithms import evenly, sirt
-from dip4d.matching import choose_width, match_projections
+from dip4d.matching import choose_width, match_projections, prediction_residual, shown
 from dip4d.projector import Geometry, Projector
 from dip4d.quality import outliers
 from dip4d.shifts import Shifts, _basis, apply, inside, without_gauge
@@ -176,31 +177,17 @@ def find_axis(series: TiltSeries, shifts: Shifts, reach: float | None = None) ->
     reach: how far from where it is to look, in pixels; an eighth of the width if None.
     """
     score = lambda axis: sirt_residual(series, replace(shifts, axis=axis), iterations=15, slices=8)
-    axis, _ = _search(score, shifts.axis, series.shape[2] / 8 if reach is None else reach, 0.1)
-    return replace(shifts, axis=axis)
+    return replace(shifts, axis=_search(score, shifts.axis, series.shape[2] / 8 if reach is None else reach, 0.1))
 
 
-def find_rotation(series: TiltSeries, shifts: Shifts, reach: float = 6.0) -> Shifts:
-    """Turns the tilt axis to where SIRT fits the images best, to 0.1 degrees; not at all for a gain below 1 %.
-
-    reach: how far from where it is to look, in degrees.
-    """
-    score = lambda angle: sirt_residual(series, replace(shifts, rotation_deg=angle), iterations=15)
-    angle, gain = _search(score, shifts.rotation_deg, reach, 0.1)
-    return replace(shifts, rotation_deg=angle) if gain > 0.01 else shifts
-
-
-def _search(score: Callable[[float], float], start: float, reach: float, least: float) -> tuple[float, float]:
-    """Where `score` is lowest, within `reach` of `start`, in steps that halve down to `least`; and by what share it is
-    lower there.
-    """
+def _search(score: Callable[[float], float], start: float, reach: float, least: float) -> float:
+    """Where `score` is lowest, within `reach` of `start`, in steps that halve down to `least`."""
     step = reach / 4
     scores = {start + k * step: score(start + k * step) for k in range(-4, 5)}
     while step > least:
         best, step = min(scores, key=scores.__getitem__), step / 2
         scores |= {p: score(p) for p in (best - step, best + step)}
-    best = min(scores, key=scores.__getitem__)
-    return float(best), 1 - scores[best] / max(scores[start], 1e-30)
+    return float(min(scores, key=scores.__getitem__))
 
 
 def sirt_residual(
@@ -300,33 +287,30 @@ def _robust_constant(centres: np.ndarray, angles_deg: np.ndarray) -> np.ndarray:
     return constants
 
 
-def coarse(series: TiltSeries, rotation: bool = True, rounds: int = 3) -> tuple[Shifts, dict]:
+def coarse(series: TiltSeries, rotation_deg: float | None = None, rounds: int = 3) -> tuple[Shifts, dict]:
     """A first alignment, good to about a pixel, and what was found on the way.
 
     Along an axis along which the specimen lies inside the field of view, by its centre of mass, else by correlation.
-    rotation: whether to look for the rotation of the tilt axis: by centres of mass, and taken only where it is larger
-    than twice its standard error; where they do not tell, by `find_rotation`.
+    rotation_deg: of the tilt axis, where it is known; None looks for it by centres of mass, and takes what it finds
+    only if larger than twice its standard error.
     """
     closed_z, closed_s = lies_inside(series, 1), lies_inside(series, 2)
-    shifts = Shifts.none(len(series.images))
+    shifts = replace(Shifts.none(len(series.images)), rotation_deg=rotation_deg or 0.0)
     line = AxisLine(0.0, np.inf, 0.0)
-    for round_ in range(rounds):
+    for _ in range(rounds):
         shifts = _coarse_along(series, shifts, closed_z)
         shifts = _coarse_across(series, shifts, closed_s)
-        if not rotation:
+        if rotation_deg is not None or not closed_s:
             break
-        if closed_s:
-            line = axis_rotation(apply(series, shifts), common_rows(series, shifts))
-        if np.isinf(line.error_deg) and round_ == 0:
-            turned = _on_small_images(find_rotation, series, shifts).rotation_deg
-        else:
-            turned = shifts.rotation_deg + (line.rotation_deg if abs(line.rotation_deg) > 2 * line.error_deg else 0)
-        if turned == shifts.rotation_deg:
+        line = axis_rotation(apply(series, shifts), common_rows(series, shifts))
+        if abs(line.rotation_deg) <= 2 * line.error_deg:
             break
-        shifts = replace(shifts, rotation_deg=turned)
+        shifts = replace(shifts, rotation_deg=shifts.rotation_deg + line.rotation_deg)
+    found = "given" if rotation_deg is not None else "centres of mass" if np.isfinite(line.error_deg) else "not found"
     return shifts.centred(), {
         "along_z": "centre of mass" if closed_z else "correlation of row sums",
         "along_s": "centre of mass" if closed_s else "correlation of neighbouring angles",
+        "rotation": found,
         "rotation_error_deg": line.error_deg if np.isfinite(line.error_deg) else None,
     }
 
@@ -336,7 +320,7 @@ def _coarse_along(series: TiltSeries, shifts: Shifts, closed: bool) -> Shifts:
     aligned = apply(series, shifts)
     if closed:
         return shifts.plus(z=by_mass(aligned, 1))
-    return shifts.plus(z=along_axis(aligned, inside(series, shifts).mean(2) > 0.9))
+    return shifts.plus(z=along_axis(aligned, shown(inside(series, shifts))))
 
 
 def _coarse_across(series: TiltSeries, shifts: Shifts, closed: bool) -> Shifts:
@@ -357,23 +341,23 @@ def _on_small_images(find: Callable[[TiltSeries, Shifts], Shifts], series: TiltS
 def align(
     series: TiltSeries,
     normalise: bool = True,
-    rotation: bool = True,
+    rotation_deg: float | None = None,
     width: int | None = None,
     rounds: int = 10,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[TiltSeries, Shifts, dict]:
     """The aligned series, its shifts, and a report of plain numbers, of a series less its background.
 
-    normalise: bring all images to the same mean intensity. rotation: look for the rotation of the tilt axis. width: of
-    the window of projection matching, in images; None lets the prediction of left-out images choose among the series,
-    a half, a quarter and an eighth of it. rounds: of projection matching at each scale; 0 for the coarse alignment
+    normalise: bring all images to the same mean intensity. rotation_deg: of the tilt axis, as in `coarse`. width:
+    of the window of projection matching, in images; None lets the prediction of left-out images choose among the
+    series, a half, a quarter and an eighth of it. rounds: of projection matching at each scale; 0 for the coarse alignment
     alone. progress: told what is done.
     """
     tell = progress or (lambda _: None)
     scales = _scales(series.shape)
     residual = lambda shifts: sirt_residual(series.binned(scales[0]), _coarser(shifts, series, scales[0]))
     began = Shifts.none(len(series.images))
-    shifts, report = coarse(series, rotation)
+    shifts, report = coarse(series, rotation_deg)
     tell(f"coarse: {report['along_z']} along z, {report['along_s']} across")
     if normalise:
         _, factors = normalised(apply(series, shifts), common_rows(series, shifts))
@@ -401,22 +385,22 @@ def align(
 def _match(
     series: TiltSeries, shifts: Shifts, scales: Sequence[int], width: int | None, rounds: int, tell: Callable
 ) -> tuple[Shifts, dict]:
-    """Projection matching at each scale, coarse to fine."""
-    frames, report = len(series.images), {}
+    """Projection matching at each scale, coarse to fine; the residuals it reports are those at the coarsest."""
+    frames, smallest = len(series.images), series.binned(scales[0])
+    began = _coarser(shifts, series, scales[0])
+    if width is None:
+        widths = [w for w in (frames // 2, frames // 4, frames // 8) if w >= 8]
+        width = choose_width(smallest, began, widths)
     for k in scales:
-        small, at_scale = series.binned(k), _coarser(shifts, series, k)
-        if width is None:
-            widths = [w for w in (frames, frames // 2, frames // 4, frames // 8) if w >= min(8, frames)]
-            width = choose_width(small, at_scale, widths)
-            tell(f"projection matching in windows of {width} of {frames} images")
-        at_scale, residuals = match_projections(small, at_scale, width, rounds, progress=tell)
-        shifts = _finer(at_scale, series, k)
-        report.setdefault("left_out_residual_before", residuals[0].tolist())
-    after = residuals[1]
-    return shifts, report | {
+        tell(f"projection matching in windows of {width} of {frames} images, {k} x {k} pixels binned")
+        matched = match_projections(series.binned(k), _coarser(shifts, series, k), width, rounds, progress=tell)
+        shifts = _finer(matched, series, k)
+    residuals = [prediction_residual(smallest, s, width) for s in (began, _coarser(shifts, series, scales[0]))]
+    return shifts, {
         "window": width,
-        "left_out_residual_after": after.tolist(),
-        "suspect_images": np.flatnonzero(outliers(after)).tolist(),
+        "left_out_residual_coarse": residuals[0].tolist(),
+        "left_out_residual_after": residuals[1].tolist(),
+        "suspect_images": np.flatnonzero(outliers(residuals[1])).tolist(),
     }
 
 

@@ -55,7 +55,7 @@ def _draw_centres(axis, before: TiltSeries, after: TiltSeries) -> None:
 def _draw_shifts(axis, shifts: Shifts) -> None:
     axis.plot(shifts.z - shifts.z.mean(), label="z", color="#003049", linewidth=1)
     axis.plot(shifts.s, label="s", color="#e09f3e", linewidth=1)
-    title = f"displacements; axis {shifts.axis:+.2f} px, {shifts.rotation_deg:+.2f} deg"
+    title = f"axis {shifts.axis:+.2f} px, {shifts.rotation_deg:+.2f} deg; the rest:"
     axis.set(title=title, xlabel="image, by time", ylabel="px")
     axis.legend(frameon=False)
 
@@ -68,7 +68,7 @@ def _draw_mean(axis, after: TiltSeries) -> None:
 
 def _draw_residuals(axis, report: dict) -> None:
     for key, style, word in (
-        ("left_out_residual_before", _BEFORE, "coarse"),
+        ("left_out_residual_coarse", _BEFORE, "coarse"),
         ("left_out_residual_after", _AFTER, "matched"),
     ):
         if key in report:
@@ -76,7 +76,7 @@ def _draw_residuals(axis, report: dict) -> None:
     for image in report.get("suspect_images", []):
         axis.axvline(image, color="#c1121f", alpha=0.25)
     sirt = f"SIRT {report['sirt_residual_before']:.3f} to {report['sirt_residual_after']:.3f}"
-    axis.set(title=f"misfit of images predicted from others; {sirt}", xlabel="image, by time", ylabel="relative")
+    axis.set(title=f"misfit of left-out images; {sirt}", xlabel="image, by time", ylabel="relative")
     axis.set_ylim(bottom=0)
     if axis.lines:
         axis.legend(frameon=False)

@@ -95,33 +95,31 @@ def match_projections(
     blur: float = 1.0,
     tolerance: float = 0.01,
     progress: Callable[[str], None] | None = None,
-) -> tuple[Shifts, np.ndarray]:
-    """Refines shifts by projection matching; returns them and the left-out residual (t,) that they began with and end
-    with, (2, t).
+) -> Shifts:
+    """Shifts refined by projection matching.
 
     series: the images as measured, less their background. width: images in the window of time. rounds: at most so
-    many; it stops when an image moves less than `tolerance` pixels (root mean square). iterations: of SIRT in each
+    many; it stops when the images move less than `tolerance` pixels (root mean square). iterations: of SIRT in each
     round, which goes on from the round before. blur: of the images registered, in pixels. What cannot be known stays
     as it was (`without_gauge`).
     """
     predictor = Predictor(len(shifts), width, iterations)
-    began = None
-    for round_ in range(rounds + 1):
+    for round_ in range(rounds):
         aligned, seen = apply(series, shifts), inside(series, shifts)
-        predicted = predictor(aligned, seen.mean(2) > 0.9)
-        residual = residual_per_image(predicted, aligned.images, seen)
-        began = residual if began is None else began
-        if round_ == rounds:
-            break
-        z, s = displacements(aligned.images, predicted, seen, blur)
-        z, s = without_gauge(z, s, series.angles_deg)
+        predicted = predictor(aligned, shown(seen))
+        z, s = without_gauge(*displacements(aligned.images, predicted, seen, blur), series.angles_deg)
         shifts = shifts.plus(z, s)
         moved = float(np.sqrt(np.mean(z**2 + s**2)))
         if progress is not None:
-            progress(f"round {round_ + 1}: moved {moved:.3f} px, residual {residual.mean():.4f}")
+            progress(f"round {round_ + 1}: images moved by {moved:.3f} px")
         if moved < tolerance:
             break
-    return shifts, np.stack([began, residual])
+    return shifts
+
+
+def shown(seen: np.ndarray) -> np.ndarray:
+    """(t, z): True for rows of aligned images that are nearly whole; seen: (t, z, s), as by `dip4d.shifts.inside`."""
+    return seen.mean(2) > 0.9
 
 
 def displacements(
@@ -133,20 +131,22 @@ def displacements(
     return tuple(np.array(v) for v in zip(*found, strict=True))
 
 
-def choose_width(series: TiltSeries, shifts: Shifts, widths: Sequence[int], iterations: int = 20) -> int:
+def prediction_residual(series: TiltSeries, shifts: Shifts, width: int, iterations: int = 20) -> np.ndarray:
+    """(t,): the misfit of each aligned image and what the others in its window predict for it (`residual_per_image`)."""
+    aligned, seen = apply(series, shifts), inside(series, shifts)
+    predicted = Predictor(len(shifts), width, iterations)(aligned, shown(seen))
+    return residual_per_image(predicted, aligned.images, seen)
+
+
+def choose_width(series: TiltSeries, shifts: Shifts, widths: Sequence[int]) -> int:
     """The window, among `widths` images, that predicts left-out images best with the shifts as they are.
 
     Only windows in which the specimen is seen from nearly all sides count: in a narrow sector of angles an image is
     easily predicted from its neighbours, wherever they lie. The whole series always counts.
     """
-    aligned, seen = apply(series, shifts), inside(series, shifts)
-    known = seen.mean(2) > 0.9
-    score = lambda width: residual_per_image(
-        Predictor(len(shifts), width, iterations)(aligned, known), aligned.images, seen
-    ).mean()
     frames = len(shifts)
     wide = {w for w in widths if w < frames and _sees_all_sides(series.angles_deg, w)}
-    return min(sorted(wide | {frames}, reverse=True), key=score)
+    return min(sorted(wide | {frames}, reverse=True), key=lambda w: prediction_residual(series, shifts, w).mean())
 
 
 def _sees_all_sides(angles_deg: np.ndarray, width: int) -> bool:

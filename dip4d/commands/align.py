@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
         "--rounds", type=int, default=10, help="of projection matching; 0: coarse alignment only (default: 10)"
     )
     p.add_argument("--no-normalise", action="store_true", help="leave the brightness of the images as it is")
-    p.add_argument("--no-rotation", action="store_true", help="do not look for a rotation of the tilt axis")
+    p.add_argument(
+        "--rotation", type=float, metavar="DEG", help="of the tilt axis from z towards s; default: look for it"
+    )
     p.add_argument("--out", metavar="FOLDER", type=Path, help="where to write; default: the folder of FILE")
     return p
 
@@ -62,7 +64,7 @@ def run(a: argparse.Namespace) -> str:
     print(series.describe(a.tilt_axis), flush=True)
     series = series.binned(a.bin).without_background(_background(a.background))
     tell = lambda line: print(line, flush=True)
-    aligned, shifts, report = align(series, not a.no_normalise, not a.no_rotation, a.window, a.rounds, tell)
+    aligned, shifts, report = align(series, not a.no_normalise, a.rotation, a.window, a.rounds, tell)
     folder = Path(a.file).parent if a.out is None else a.out
     folder.mkdir(parents=True, exist_ok=True)
     stem = str(folder / Path(a.file).stem)
@@ -101,6 +103,8 @@ def summary(shifts: Shifts, report: dict) -> str:
         f"{report['largest_px']:.1f} at most; tilt axis {shifts.axis:+.2f} px, turned {shifts.rotation_deg:+.2f} deg",
         f"SIRT residual: {report['sirt_residual_before']:.4f} before, {report['sirt_residual_after']:.4f} after",
     ]
+    if report["rotation"] == "not found":
+        lines.append("the rotation of the tilt axis does not show in the centres of mass: give it with --rotation")
     if report.get("suspect_images"):
         lines.append(f"warning: images {report['suspect_images']} do not fit the others; look at them (data.exclude)")
     return "\n".join(lines)
