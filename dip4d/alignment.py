@@ -350,8 +350,8 @@ def align(
 
     normalise: bring all images to the same mean intensity. rotation_deg: of the tilt axis, as in `coarse`. width:
     of the window of projection matching, in images; None lets the prediction of left-out images choose among the
-    series, a half, a quarter and an eighth of it. rounds: of projection matching at each scale; 0 for the coarse alignment
-    alone. progress: told what is done.
+    series, a half, a quarter and an eighth of it. rounds: of projection matching at each scale; 0 for the coarse
+    alignment alone. progress: told what is done.
     """
     tell = progress or (lambda _: None)
     scales = _scales(series.shape)

@@ -132,7 +132,7 @@ def displacements(
 
 
 def prediction_residual(series: TiltSeries, shifts: Shifts, width: int, iterations: int = 20) -> np.ndarray:
-    """(t,): the misfit of each aligned image and what the others in its window predict for it (`residual_per_image`)."""
+    """(t,): `residual_per_image` of the aligned images and what the others in their windows predict for them."""
     aligned, seen = apply(series, shifts), inside(series, shifts)
     predicted = Predictor(len(shifts), width, iterations)(aligned, shown(seen))
     return residual_per_image(predicted, aligned.images, seen)

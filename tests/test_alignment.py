@@ -168,7 +168,7 @@ def test_rotation_of_the_tilt_axis_from_a_long_specimen(changing):
 
 def test_the_rotation_of_a_round_specimen_is_not_guessed(changing):
     turned = apply(changing[0], Shifts(np.zeros(48), np.zeros(48), rotation_deg=-3.0))
-    found, report = coarse(turned)
+    found, _ = coarse(turned)
     assert found.rotation_deg == 0
     given, _ = coarse(turned, rotation_deg=3.0)
     assert given.rotation_deg == 3.0
