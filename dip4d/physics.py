@@ -20,21 +20,26 @@ class Microscope:
     def __init__(self, slice_shape: tuple[int, int], bins: int) -> None:
         self.slice_shape, self.bins = slice_shape, bins
 
-    def _operator(self, angles: Tensor) -> Projector:
-        return Projector(Geometry(self.slice_shape, self.bins, angles.reshape(-1, 1)))
+    def _operator(self, angles: Tensor, shift: Tensor | None = None) -> Projector:
+        shift = 0.0 if shift is None else shift.reshape(-1, 1)
+        return Projector(Geometry(self.slice_shape, self.bins, angles.reshape(-1, 1), shift))
 
-    def project(self, slices: Tensor, angles: Tensor) -> Tensor:
-        """slices: (B, n, Y, X), intensity per voxel. angles: (B, n), radians. Returns rows (B, n, S), intensity."""
-        return self._operator(angles)(slices.flatten(0, 1)).view(*angles.shape, self.bins)
+    def project(self, slices: Tensor, angles: Tensor, shift: Tensor | None = None) -> Tensor:
+        """slices: (B, n, Y, X), intensity per voxel. angles: (B, n), radians. shift: (B, n), where the tilt axis falls
+        on the detector, in bins from its middle; there if None. Returns rows (B, n, S), intensity.
+        """
+        return self._operator(angles, shift)(slices.flatten(0, 1)).view(*angles.shape, self.bins)
 
-    def back_project(self, rows: Tensor, angles: Tensor, progress: Tensor, windows: int) -> Tensor:
+    def back_project(
+        self, rows: Tensor, angles: Tensor, progress: Tensor, windows: int, shift: Tensor | None = None
+    ) -> Tensor:
         """Filtered back-projections of the rows in Gaussian windows of time, (B, windows, Y, X), intensity per voxel.
 
-        rows: (B, n, S). angles: (B, n), radians. progress: (B, n), 0..1. The centres of the windows are spread evenly
-        over the series, their standard deviation is 1 / windows. Few views make streaks: this is what the network is
-        shown, not a reconstruction.
+        rows: (B, n, S). angles, shift: as in `project`. progress: (B, n), 0..1. The centres of the windows are spread
+        evenly over the series, their standard deviation is 1 / windows. Few views make streaks: this is what the
+        network is shown, not a reconstruction.
         """
-        views = self._operator(angles).T(filter_ramp(rows).flatten(0, 1)[:, None])  # (B n, Y, X)
+        views = self._operator(angles, shift).T(filter_ramp(rows).flatten(0, 1)[:, None])  # (B n, Y, X)
         centres = torch.linspace(0, 1, windows, device=rows.device)
         weights = torch.exp(-0.5 * ((progress[:, None] - centres[:, None]) * windows).square())  # (B, windows, n)
         weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)

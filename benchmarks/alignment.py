@@ -1,0 +1,154 @@
+"""How well series are aligned: python benchmarks/alignment.py [star] [needle] [--data FOLDER] [--out FOLDER]
+
+star: simulated particles that change shape and composition, each image displaced at random, the tilt axis off the
+middle, against the shifts that are known. needle: the raw NIST needle against the series as its owners aligned it, and
+a figure of a cross-section to look at. Prints tables in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from pathlib import Path
+
+import dip4d  # noqa: F401  # before torch: see there
+
+# isort: split
+import matplotlib
+import numpy as np
+import torch
+from scipy import ndimage
+
+from dip4d.algorithms import sirt, window
+from dip4d.alignment import align, coarse, sirt_residual
+from dip4d.alignment_figure import draw_alignment
+from dip4d.io import read_tilt_series
+from dip4d.metrics import psnr
+from dip4d.projector import Geometry, Projector
+from dip4d.shifts import Shifts, apply, without_gauge
+from dip4d.simulate import add_noise, simulate
+from dip4d.tilt_series import TiltSeries
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+SIZE, FRAMES, DOSE, JITTER, AXIS = 48, 64, 500.0, 2.0, 3.0
+WIDTH, ITERATIONS = 32, 50  # of the windowed SIRT that scores the star
+
+
+def displaced(clean: TiltSeries, shifts: Shifts, seed: int) -> TiltSeries:
+    """What is seen when the images are displaced: shifted without noise, in a wide field, then exposed."""
+    pad = 16
+    wide = np.pad(clean.images, ((0, 0), (pad, pad), (pad, pad)))
+    moved = [ndimage.shift(i, d) for i, d in zip(wide, zip(shifts.z, shifts.across, strict=True), strict=True)]
+    images = np.clip(np.stack(moved)[:, pad:-pad, pad:-pad], 0, None).astype(np.float32)
+    return dataclasses.replace(clean, images=add_noise(images, DOSE, seed))
+
+
+def errors(found: Shifts, true: Shifts, angles_deg: np.ndarray) -> tuple[float, float]:
+    """Root mean square along z and s, pixels, up to the position of the specimen in space."""
+    z, s = without_gauge(found.z - true.z, found.across - true.across, angles_deg)
+    return float(np.sqrt(np.mean(z**2))), float(np.sqrt(np.mean(s**2)))
+
+
+def quality(series: TiltSeries, truth: np.ndarray) -> float:
+    """Mean PSNR, dB, of every fourth frame by SIRT in a window of time."""
+    frames, _, bins = series.shape
+    angles = torch.from_numpy(np.deg2rad(series.angles_deg))
+    rows = torch.from_numpy(series.images).permute(1, 0, 2)
+    scores = []
+    for t in range(0, frames, 4):
+        around = window(t, frames, WIDTH)
+        A = Projector(Geometry((bins, bins), bins, angles[around]))
+        scores.append(psnr(sirt(A, rows[:, around].contiguous(), ITERATIONS).numpy(), truth[t], float(truth.max())))
+    return float(np.mean(scores))
+
+
+def star(seed: int, scheme: str) -> str:
+    """A line of the table."""
+    clean, truth = simulate("nanostar_alloying", SIZE, FRAMES, scheme, 0, seed)
+    rng = np.random.default_rng(seed + 100)
+    true = Shifts(rng.normal(0, JITTER, FRAMES), rng.normal(0, JITTER, FRAMES), AXIS)
+    series, angles = displaced(clean, true, seed), clean.angles_deg
+    first, _ = coarse(series)
+    began = time.monotonic()
+    _, found, report = align(series, normalise=False)
+    seconds = time.monotonic() - began
+    # the truth stands where the specimen was simulated: what no alignment can know is taken from the true shifts
+    off_z, off_s = found.z - true.z, found.across - true.across
+    rest_z, rest_s = without_gauge(off_z, off_s, angles)
+    placed = Shifts(found.z - (off_z - rest_z), found.across - (off_s - rest_s), 0.0, found.rotation_deg)
+    still = dataclasses.replace(clean, images=add_noise(clean.images, DOSE, seed))
+    scores = [quality(s, truth) for s in (series, apply(series, placed), still)]
+    columns = [*errors(Shifts.none(FRAMES), true, angles), *errors(first, true, angles), *errors(found, true, angles)]
+    return (
+        f"| {scheme} {seed} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in zip(*[iter(columns)] * 2, strict=True))
+        + f" | {found.rotation_deg:+.2f} | {report['window']} | "
+        + " | ".join(f"{s:.2f}" for s in scores) + f" | {seconds:.0f} |"
+    )  # fmt: skip
+
+
+def needle(data: Path, out: Path, binning: int) -> None:
+    """Prints the residuals; draws the alignment and cross-sections of both series."""
+    import h5py
+
+    raw = read_tilt_series(data / "nist_needle_raw_fei.mrc", data / "nist_needle.rawtlt", "x")
+    with h5py.File(data / "nist_needle_aligned.hspy") as file:
+        images = file["Experiments/__unnamed__/data"][:].transpose(0, 2, 1)
+    nist = TiltSeries(images, np.loadtxt(data / "nist_needle_aligned.rawtlt"))
+    raw, nist = (s.without_background("auto").binned(binning) for s in (raw, nist))
+    began = time.monotonic()
+    aligned, shifts, report = align(raw, normalise=False, progress=print)
+    seconds = time.monotonic() - began
+    rows = np.zeros(raw.shape[1], bool)
+    rows[60 // binning : 195 // binning] = True  # the needle, without the ends that come and go
+    print("\n| series | SIRT residual, 50 iterations |\n|---|---|")
+    for name, series in (("raw", raw), ("aligned here", aligned), ("aligned by NIST", nist)):
+        print(f"| {name} | {sirt_residual(series, rows=rows):.4f} |")
+    print(f"axis turned {shifts.rotation_deg:+.2f} deg; windows of {report['window']}; {seconds:.0f} s")
+    draw_alignment(raw, aligned, shifts, report, out / "needle_alignment.png")
+    draw_sections({"raw": raw, "aligned here": aligned, "aligned by NIST": nist}, binning, out / "needle_sections.png")
+
+
+def draw_sections(series: dict[str, TiltSeries], binning: int, path: Path) -> None:
+    """Cross-sections of static SIRT reconstructions at a few z."""
+    places = [z // binning for z in (50, 95, 112, 145, 170)]
+    figure, axes = plt.subplots(len(series), len(places), figsize=(12, 7.5), layout="constrained")
+    for line, (name, one) in zip(axes, series.items(), strict=True):
+        bins = one.shape[2]
+        A = Projector(Geometry((bins, bins), bins, torch.from_numpy(np.deg2rad(one.angles_deg))))
+        x = sirt(A, torch.from_numpy(one.images[:, places].transpose(1, 0, 2).copy()), 50).numpy()
+        for axis, z, section in zip(line, places, x, strict=True):
+            middle, half = bins // 2, bins // 5
+            cut = section[middle - half : middle + half, middle - half : middle + half]
+            axis.imshow(cut, cmap="inferno", vmin=0, vmax=np.quantile(section, 0.999))
+            axis.set(xticks=[], yticks=[], title=f"z = {z * binning}")
+        line[0].set_ylabel(name)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main(arguments: list[str]) -> None:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("what", nargs="*", choices=["star", "needle"], default=["star", "needle"])
+    p.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
+    p.add_argument("--out", type=Path, default=Path("."))
+    p.add_argument("--bin", type=int, default=1, help="binning of the needle")
+    p.add_argument("--seeds", type=int, default=3)
+    a = p.parse_args(arguments)
+    if "star" in a.what:
+        print("rms error along z / s in pixels, PSNR of windowed SIRT in dB")
+        columns = ("series", "displaced", "coarse", "aligned", "rotation", "window")
+        print(f"| {' | '.join((*columns, 'dB, displaced', 'dB, aligned', 'dB, never displaced', 's'))} |")
+        print("|" + "---|" * 10)
+        for scheme in ("grs", "pingpong"):
+            for seed in range(a.seeds):
+                print(star(seed, scheme), flush=True)
+    if "needle" in a.what:
+        needle(a.data, a.out, a.bin)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

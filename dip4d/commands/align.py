@@ -1,0 +1,114 @@
+"""Aligns the images of a tilt series, whether or not the specimen changes while it is taken.
+
+Writes, into the folder of the file or into --out: NAME_aligned.npz (a tilt series for data.path), NAME_shifts.csv,
+NAME_alignment.json (what was found) and NAME_alignment.png (to look at before trusting it).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from dip4d.alignment import align
+from dip4d.alignment_figure import draw_alignment
+from dip4d.errors import InputError
+from dip4d.io import read_tilt_series
+from dip4d.shifts import Shifts
+from dip4d.tilt_series import TiltSeries
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of the command."""
+    p = argparse.ArgumentParser(
+        "python -m dip4d align", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    p.add_argument("file", metavar="FILE", help="the tilt series")
+    p.add_argument("--angles", metavar="FILE", help="angle file, where the series lacks its own")
+    p.add_argument(
+        "--tilt-axis", choices="xy", default="y", help="image axis along which the tilt axis lies (default: y)"
+    )
+    p.add_argument("--pixel-nm", type=float, help="pixel size in nm, where the file does not know it")
+    p.add_argument("--bin", type=int, default=1, help="whole-number binning before all else (default: 1)")
+    p.add_argument("--background", default="auto", help="auto (of each image, from its border), none, or a number")
+    p.add_argument("--window", type=int, help="images in a window of time; default: what predicts left-out images best")
+    p.add_argument(
+        "--rounds", type=int, default=10, help="of projection matching; 0: coarse alignment only (default: 10)"
+    )
+    p.add_argument("--no-normalise", action="store_true", help="leave the brightness of the images as it is")
+    p.add_argument(
+        "--rotation", type=float, metavar="DEG", help="of the tilt axis from z towards s; default: look for it"
+    )
+    p.add_argument("--out", metavar="FOLDER", type=Path, help="where to write; default: the folder of FILE")
+    return p
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns 0, or 2 for what cannot be used, after one line that says why."""
+    a = parser().parse_args(arguments)
+    try:
+        print(run(a))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(a: argparse.Namespace) -> str:
+    """Aligns and writes; returns a few lines on what was found. Raises InputError."""
+    _check(a)
+    series = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
+    print(series.describe(a.tilt_axis), flush=True)
+    series = series.binned(a.bin).without_background(_background(a.background))
+    tell = lambda line: print(line, flush=True)
+    aligned, shifts, report = align(series, not a.no_normalise, a.rotation, a.window, a.rounds, tell)
+    folder = Path(a.file).parent if a.out is None else a.out
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = str(folder / Path(a.file).stem)
+    write_npz(aligned, Path(f"{stem}_aligned.npz"))
+    shifts.save(f"{stem}_shifts.csv")
+    Path(f"{stem}_alignment.json").write_text(json.dumps(report, indent=1))
+    draw_alignment(series, aligned, shifts, report, Path(f"{stem}_alignment.png"))
+    return f"{summary(shifts, report)}\nwrote {stem}_aligned.npz, _shifts.csv, _alignment.json, _alignment.png"
+
+
+def _check(a: argparse.Namespace) -> None:
+    for name, value, least in (("bin", a.bin, 1), ("rounds", a.rounds, 0), ("window", a.window, 4)):
+        if value is not None and value < least:
+            raise InputError(f"--{name} {value} must be at least {least}")
+
+
+def _background(text: str) -> str | float:
+    if text in ("auto", "none"):
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"--background {text} must be auto, none or a number") from None
+
+
+def write_npz(series: TiltSeries, path: Path) -> None:
+    """Writes a series as `dip4d.io.read_tilt_series` reads it."""
+    pixel = {} if series.pixel_nm is None else {"pixel_nm": series.pixel_nm}
+    np.savez_compressed(path, images=series.images, angles=series.angles_deg, times=series.times_s, **pixel)
+
+
+def summary(shifts: Shifts, report: dict) -> str:
+    """What was found, in a few lines."""
+    lines = [
+        f"shifts: {report['rms_z_px']:.2f} px rms along z, {report['rms_s_px']:.2f} across, "
+        f"{report['largest_px']:.1f} at most; tilt axis {shifts.axis:+.2f} px, turned {shifts.rotation_deg:+.2f} deg",
+        f"SIRT residual: {report['sirt_residual_before']:.4f} before, {report['sirt_residual_after']:.4f} after",
+    ]
+    if report["rotation"] == "not found":
+        lines.append("the rotation of the tilt axis does not show in the centres of mass: give it with --rotation")
+    if report.get("suspect_images"):
+        lines.append(f"warning: images {report['suspect_images']} do not fit the others; look at them (data.exclude)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,67 @@
+"""What tells of a good or a bad series without any truth: mass against time, and the misfit of every image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dip4d.tilt_series import TiltSeries
+
+
+def masses_of_images(series: TiltSeries) -> np.ndarray:
+    """(t,): the total intensity of each image. It does not depend on the tilt angle."""
+    return series.images.sum((1, 2), dtype=np.float64)
+
+
+def masses_of_volumes(volumes: Iterable[np.ndarray]) -> np.ndarray:
+    """(t,): the total intensity of each volume (z, y, x): what its image should hold."""
+    return np.array([np.sum(volume, dtype=np.float64) for volume in volumes])
+
+
+@dataclass(frozen=True)
+class MassTrend:
+    """slope: change over the whole series, of a straight line, relative to the mean mass: damage, growth, or drift out
+    of the field of view. scatter: standard deviation around that line, relative to the mean: brightness, or jitter.
+    """
+
+    slope: float
+    scatter: float
+
+
+def mass_trend(masses: np.ndarray, times_s: np.ndarray) -> MassTrend:
+    """How flat the mass (t,) is against time; 0 and 0 is perfectly flat. NaN without mass."""
+    mean = float(np.mean(masses))
+    if not mean > 0:
+        return MassTrend(np.nan, np.nan)
+    span = max(float(np.ptp(times_s)), np.finfo(float).tiny)
+    progress = (np.asarray(times_s) - np.mean(times_s)) / span
+    slope = float(progress @ masses) / max(float(progress @ progress), 1e-30)
+    left = masses - mean - slope * progress
+    return MassTrend(slope / mean, float(np.std(left)) / mean)
+
+
+def residual_per_image(predicted: np.ndarray, measured: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
+    """(t,): root mean square misfit of each image, relative to the root mean square of all images; 0 is perfect.
+
+    predicted, measured: (t, z, s), intensity. counted: (t, z, s) or what broadcasts to it, False for pixels that do not
+    count, say rows that the fit has seen; all if None. NaN for an image without any that counts.
+    """
+    counted = np.broadcast_to(True if counted is None else counted, measured.shape)
+    pixels = counted.sum((1, 2))
+    squares = lambda images: np.where(counted, images, 0).astype(np.float64) ** 2
+    usual = np.sqrt(squares(measured).sum() / max(int(pixels.sum()), 1))
+    misfit = squares(predicted - measured).sum((1, 2)) / np.where(pixels > 0, pixels, np.nan)
+    return np.sqrt(misfit) / max(float(usual), 1e-30)
+
+
+def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:
+    """(t,): True for values more than `limit` standard deviations above the median; NaN never is.
+
+    The standard deviation is that of the median absolute deviation, so outliers do not hide themselves; at least 1 % of
+    the median, so that a series without noise has none.
+    """
+    middle = float(np.nanmedian(values))
+    deviation = np.nan_to_num(values - middle)
+    return deviation > limit * max(1.4826 * float(np.median(np.abs(deviation))), 0.01 * abs(middle))

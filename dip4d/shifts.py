@@ -1,0 +1,171 @@
+"""Where the tilt axis lies in every image of a tilt series, and the one interpolation that brings it to the middle.
+
+Conventions, stated here once. Positions (z, s) count pixels from the middle of an image. The pixel (z, s) of the
+aligned image t shows what image t of the file has at
+
+    z' = z cos r - s sin r + z_t
+    s' = z sin r + s cos r + axis + s_t
+
+so `z` and `s` say how far the specimen was displaced in each image, `axis` how far the tilt axis is from the middle of
+all of them, and `rotation_deg` = r how far it is turned from the z axis towards s. The sum ``axis + s_t`` is the
+`shift` of `dip4d.projector.Geometry`.
+
+What no method can know: where the specimen lies in space. A constant in z, and ``a cos + b sin`` of the tilt angle in
+s, move the reconstruction and change nothing else (`without_gauge`); for a specimen that drifts slowly the same holds
+with a and b that change slowly.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import map_coordinates, spline_filter
+
+from dip4d.errors import InputError
+from dip4d.tilt_series import TiltSeries
+
+_COLUMNS = ("image", "z_px", "s_px", "axis_px", "rotation_deg")
+
+
+@dataclass(frozen=True, eq=False)
+class Shifts:
+    """z, s: (t,), displacement of each image in pixels. axis: of the tilt axis, pixels. rotation_deg: of it, degrees.
+
+    Raises InputError for lengths that differ or values that are not finite.
+    """
+
+    z: np.ndarray
+    s: np.ndarray
+    axis: float = 0.0
+    rotation_deg: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("z", "s"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.float64))
+        if self.z.ndim != 1 or self.z.shape != self.s.shape:
+            raise InputError(f"shifts need one z and one s for each image, found shapes {self.z.shape}, {self.s.shape}")
+        if not np.isfinite([*self.z, *self.s, self.axis, self.rotation_deg]).all():
+            raise InputError("shifts must be finite numbers")
+
+    @classmethod
+    def none(cls, frames: int) -> Shifts:
+        return cls(np.zeros(frames), np.zeros(frames))
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    @property
+    def across(self) -> np.ndarray:
+        """(t,): where the tilt axis falls in each image, in pixels from its middle."""
+        return self.axis + self.s
+
+    def plus(self, z: np.ndarray | float = 0.0, s: np.ndarray | float = 0.0) -> Shifts:
+        """After a further displacement (z, s), seen in the aligned images."""
+        cos, sin = np.cos(np.deg2rad(self.rotation_deg)), np.sin(np.deg2rad(self.rotation_deg))
+        return replace(self, z=self.z + z * cos - s * sin, s=self.s + z * sin + s * cos)
+
+    def scaled(self, factor: float) -> Shifts:
+        """For the same images with pixels 1 / `factor` as large."""
+        return replace(self, z=self.z * factor, s=self.s * factor, axis=self.axis * factor)
+
+    def centred(self) -> Shifts:
+        """The same displacements, those along s with mean 0: what all images share is called the axis.
+
+        How much of it the axis is, and how much the position of the specimen, cannot be told apart.
+        """
+        mean = float(self.s.mean())
+        return replace(self, axis=self.axis + mean, s=self.s - mean)
+
+    def save(self, path: str | Path) -> None:
+        """Writes a table with a header that names the units, a line for each image."""
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(_COLUMNS)
+            for t, (z, s) in enumerate(zip(self.z, self.s, strict=True)):
+                table.writerow([t, *(f"{v:.5f}" for v in (z, s, self.axis, self.rotation_deg))])
+
+    @classmethod
+    def load(cls, path: str | Path) -> Shifts:
+        """Reads what `save` wrote. Raises InputError, naming the file, the line and the remedy."""
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file of shifts; `python -m dip4d align FILE` makes one")
+        try:
+            lines = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines()))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{path}: not a text table ({error}); expected lines of {','.join(_COLUMNS)}") from None
+        if not lines or tuple(cell.strip() for cell in lines[0]) != _COLUMNS:
+            raise InputError(f"{path}, line 1: the header must be {','.join(_COLUMNS)}")
+        values = np.array([_numbers(path, n, line) for n, line in enumerate(lines[1:], start=2) if line])
+        if len(values) == 0:
+            raise InputError(f"{path}: no images; there must be a line for each")
+        if not np.array_equal(values[:, 0], np.arange(len(values))):
+            raise InputError(f"{path}: the images must be 0, 1, 2, ... in this order, a line for each")
+        if np.ptp(values[:, 3:], axis=0).any():
+            raise InputError(f"{path}: axis_px and rotation_deg belong to the series, give the same on every line")
+        return cls(values[:, 1], values[:, 2], float(values[0, 3]), float(values[0, 4]))
+
+
+def _numbers(path: Path, number: int, line: list[str]) -> list[float]:
+    try:
+        values = [float(cell) for cell in line]
+    except ValueError:
+        values = []
+    if len(values) != len(_COLUMNS) or not np.isfinite(values).all():
+        raise InputError(f"{path}, line {number}: '{','.join(line)}' must be {len(_COLUMNS)} finite numbers")
+    return values
+
+
+def _fit(values: np.ndarray, angles_deg: np.ndarray, constant: bool = False) -> np.ndarray:
+    """Coefficients of [1,] cos, sin of the tilt angle that fit `values` (t,) or (t, n) best."""
+    return np.linalg.lstsq(_basis(angles_deg, constant), values, rcond=1e-6)[0]
+
+
+def _basis(angles_deg: np.ndarray, constant: bool = False) -> np.ndarray:
+    theta = np.deg2rad(angles_deg)
+    return np.stack([*([np.ones_like(theta)] if constant else []), np.cos(theta), np.sin(theta)], axis=1)
+
+
+def without_gauge(z: np.ndarray, s: np.ndarray, angles_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (t,) less what no method can know: the mean of z, and ``a cos + b sin`` of the tilt angle in s."""
+    return z - z.mean(), s - _basis(angles_deg) @ _fit(s, angles_deg)
+
+
+def apply(series: TiltSeries, shifts: Shifts) -> TiltSeries:
+    """The aligned series: every image interpolated once (cubic spline), 0 where it shows nothing.
+
+    Subtract the background before, so that 0 is what lies beside the specimen. Raises InputError if the series has
+    another number of images than the shifts.
+    """
+    if len(series.images) != len(shifts):
+        raise InputError(f"{series.source}: {len(series.images)} images, but shifts for {len(shifts)}")
+    images = [_resample(image, *_places(series.shape[1:], shifts, t)) for t, image in enumerate(series.images)]
+    return replace(series, images=np.stack(images))
+
+
+def inside(series: TiltSeries, shifts: Shifts) -> np.ndarray:
+    """(t, z, s): True where the aligned image shows a place that the measured one had."""
+    return np.stack([_is_inside(series.shape[1:], *_places(series.shape[1:], shifts, t)) for t in range(len(shifts))])
+
+
+def _places(shape: tuple[int, int], shifts: Shifts, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the measured image t that the pixels of the aligned one are read from, (Z, S) each."""
+    middle_z, middle_s = (shape[0] - 1) / 2, (shape[1] - 1) / 2
+    z, s = np.arange(shape[0])[:, None] - middle_z, np.arange(shape[1]) - middle_s
+    r = np.deg2rad(shifts.rotation_deg)
+    rows = z * np.cos(r) - s * np.sin(r) + shifts.z[t] + middle_z
+    columns = z * np.sin(r) + s * np.cos(r) + shifts.across[t] + middle_s
+    return rows, columns
+
+
+def _is_inside(shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return (rows > -0.5) & (rows < shape[0] - 0.5) & (columns > -0.5) & (columns < shape[1] - 0.5)
+
+
+def _resample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    coefficients = spline_filter(image.astype(np.float64), mode="mirror")
+    values = map_coordinates(coefficients, np.stack([rows, columns]), mode="mirror", prefilter=False)
+    return np.where(_is_inside(image.shape, rows, columns), values, 0).astype(np.float32)

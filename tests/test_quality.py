@@ -1,0 +1,48 @@
+"""Mass against time, and the misfit of every image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dip4d.quality import mass_trend, masses_of_images, masses_of_volumes, outliers, residual_per_image
+from dip4d.simulate import simulate
+
+TIMES = np.array([0.0, 1.0, 5.0, 7.0, 20.0])
+
+
+def test_the_mass_of_a_specimen_is_that_of_its_images_at_any_angle():
+    series, truth = simulate("nanostar_alloying", 24, 12, "grs", 0, seed=0)
+    volumes, images = masses_of_volumes(truth), masses_of_images(series)
+    np.testing.assert_allclose(volumes, images, rtol=1e-3)
+    trend = mass_trend(images, series.times_s)
+    assert abs(trend.slope) < 5e-3
+    assert trend.scatter < 5e-3
+
+
+def test_a_loss_of_mass_is_seen_at_irregular_times():
+    trend = mass_trend(10 * (1 - 0.2 * TIMES / 20), TIMES)
+    mean = np.mean(1 - 0.2 * TIMES / 20)
+    assert trend.slope == pytest.approx(-0.2 / mean)
+    assert trend.scatter == pytest.approx(0, abs=1e-12)
+    flicker = mass_trend(np.array([1.1, 0.9, 1.1, 0.9, 1.0]), TIMES)
+    assert flicker.scatter == pytest.approx(0.089, abs=0.01)
+    assert np.isnan(mass_trend(np.zeros(5), TIMES).slope)
+
+
+def test_the_misfit_of_each_image():
+    measured = np.ones((3, 4, 5), np.float32)
+    predicted = measured.copy()
+    predicted[1] += 0.5
+    predicted[2, 0, 0] = np.nan
+    counted = np.ones((3, 4, 5), bool)
+    counted[2, 0, 0] = False
+    np.testing.assert_allclose(residual_per_image(predicted, measured, counted), [0, 0.5, 0])
+    counted[0] = False
+    assert np.isnan(residual_per_image(predicted, measured, counted)[0])
+
+
+def test_outliers_do_not_hide_themselves():
+    values = np.array([1.0, 1.1, 0.9, 1.05, 9.0, 0.95, 8.0, np.nan])
+    assert np.flatnonzero(outliers(values)).tolist() == [4, 6]
+    assert not outliers(np.full(5, 2.0)).any()
