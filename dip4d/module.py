@@ -14,7 +14,7 @@ from dip4d.data import Batch, Rows, TiltRows, drawn
 from dip4d.loss import total_variation
 from dip4d.physics import Microscope
 
-WORSE = 1.05  # times the lowest held-out error, in the second half: noise is being fitted, the fit ends
+WORSE, LATE = 1.05, 0.8  # so many times the lowest held-out error, so late: noise is being fitted, the fit ends
 EVERY = 4  # frames between two whose total variation is added up
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
@@ -150,7 +150,7 @@ class DIP4D(L.LightningModule):
         error = relative_error(self._squares)
         self.log("held_out/dip", error, prog_bar=True)
         self._keep_best(error)
-        if error > WORSE * self._best[0] and self.schedule.progress(self.global_step) > 0.5:
+        if error > WORSE * self._best[0] and self.schedule.progress(self.global_step) > LATE:
             self.trainer.should_stop = True
 
     def _keep_best(self, error: float) -> None:

@@ -184,7 +184,7 @@ def test_the_network_with_the_lowest_held_out_error_stays(data):
             self.errors.append(float(trainer.callback_metrics["held_out/dip"]))
 
         def on_train_batch_start(self, trainer, module, *_):
-            if trainer.global_step == 17:
+            if trainer.global_step == 22:
                 module.network.log_bound.data += 3
 
     spoil, rows = Spoil(), TiltRows(data.series, choose_held_out(10, 16, 0.2, 0), slices=4, steps=30, seed=0)
