@@ -33,7 +33,9 @@ from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
 from dip4d.networks import TDDIP, BoundedLowRank, Clock, Decoder, Dipster, VoxelMaps, octaves_of_z
 from dip4d.physics import Microscope
+from dip4d.refinement import PoseRefinement
 from dip4d.report import draw_figures, print_table, read_metrics
+from dip4d.shifts import Shifts, apply
 from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
@@ -53,9 +55,15 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 
 def _simulate(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     s = config.simulate
-    return simulate(
+    series, truth = simulate(
         s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps, s.depth, s.jitter
     )
+    return _shifted(config, series), truth
+
+
+def _shifted(config: Config, series: TiltSeries) -> TiltSeries:
+    """The series as `align.shifts` says that its images lie."""
+    return series if config.align.shifts is None else apply(series, Shifts.load(config.align.shifts))
 
 
 def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
@@ -64,9 +72,12 @@ def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     advice = checks.advice(series, data.exclude)
     if advice:
         print(f"warning: {advice}", flush=True)
+    background = data.background
+    if config.align.shifts is not None:  # what an image did not see is then filled with the background
+        series, background = _shifted(config, series.without_background(background)), "none"
     if data.crop is not None:
         series = series.cropped(tuple(data.crop))
-    series = series.binned(data.bin).without_background(data.background)
+    series = series.binned(data.bin).without_background(background)
     t, z, s = series.shape
     truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
     return series, truth
@@ -114,6 +125,7 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
         smoothness=t.smoothness * variance,
         steadiness=t.steadiness * variance,
         rows=t.rows,
+        poses=PoseRefinement(series, config.align.along_z, config.align.tilt) if config.align.refine else None,
     )
 
 
@@ -152,7 +164,7 @@ def fit_members(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
         rows = TiltRows(data.series, data.held, config.train.slices, steps, seed, unseen)
         member = build_module(config, data.series, time.monotonic())
         member.schedule = Schedule(steps, constant=config.train.schedule == "constant")
-        member.network.load_state_dict(module.network.state_dict())
+        member.load_state_dict(module.state_dict())
         make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(member, rows)
         members.append(member)
     return members
@@ -175,6 +187,22 @@ def write_uncertainty(config: Config, folder: Path, module: DIP4D, data: TiltRow
             f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
             f"truth and {shares['within_2_sigma']:.0%} within two"
         )
+
+
+def save_shifts(config: Config, folder: Path, module: DIP4D) -> None:
+    """The refined displacements, after those of `align.shifts`, in pixels of the file, of all its images."""
+    found = module.poses.shifts().scaled(config.data.bin)
+    excluded = sorted(set(config.data.exclude))
+    frames = len(found) + len(excluded)
+    kept = np.setdiff1d(np.arange(frames), excluded)
+    z, s = np.zeros(frames), np.zeros(frames)
+    z[kept], s[kept] = found.z, found.s
+    before = Shifts.none(frames) if config.align.shifts is None else Shifts.load(config.align.shifts)
+    before.plus(z, s).save(folder / run_folder.SHIFTS)
+    print(
+        f"displacements: {np.sqrt((z[kept] ** 2).mean()):.2f} px rms along z, {np.sqrt((s[kept] ** 2).mean()):.2f} "
+        f"across; in {run_folder.SHIFTS}, for align.shifts"
+    )
 
 
 def run_experiment(arguments: list[str]) -> Path:
@@ -236,6 +264,8 @@ def run_experiment(arguments: list[str]) -> Path:
                   f"python train.py run.dir={folder} run.resume=true", flush=True)  # fmt: skip
 
     if trainer.is_global_zero:
+        if module.poses is not None:
+            save_shifts(config, folder, module)
         if config.uncertainty.members:
             write_uncertainty(config, folder, module, data, truth)
         metrics = read_metrics(folder)

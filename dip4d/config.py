@@ -61,6 +61,14 @@ class Data:
 
 
 @dataclass
+class Align:
+    shifts: str | None = key(None, "shifts.csv of an earlier alignment, applied to the images (before crop and bin).")
+    refine: bool = key(False, "Learn the displacement of every image together with the specimen.")
+    along_z: bool = key(True, "Refine displacements along the tilt axis, too.")
+    tilt: bool = key(False, "Refine the tilt angles, too.")
+
+
+@dataclass
 class Simulate:
     specimen: str = key("nanostar_alloying", "The particle, and with it what changes.", among=SPECIMENS)
     size: int = key(64, "Edge of the volume in voxels.", low=8)
@@ -144,6 +152,7 @@ class Uncertainty:
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
+    align: Align = field(default_factory=Align)
     simulate: Simulate = field(default_factory=Simulate)
     network: Network = field(default_factory=Network)
     train: Train = field(default_factory=Train)
@@ -186,7 +195,8 @@ def save_config(config: Config, path: Path) -> None:
     """Writes all keys, so that ``train.py path`` repeats the run, in a new folder and from any working directory."""
     run = dataclasses.replace(config.run, dir=None, resume=False, overwrite=False)
     files = {k: str(Path(v).resolve()) for k in ("path", "angles", "truth") if (v := getattr(config.data, k))}
-    config = dataclasses.replace(config, run=run, data=dataclasses.replace(config.data, **files))
+    align = dataclasses.replace(config.align, shifts=config.align.shifts and str(Path(config.align.shifts).resolve()))
+    config = dataclasses.replace(config, run=run, data=dataclasses.replace(config.data, **files), align=align)
     OmegaConf.save(OmegaConf.structured(config), path)
 
 
