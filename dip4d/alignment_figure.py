@@ -19,7 +19,7 @@ _BEFORE, _AFTER = {"color": "#9aa5b1", "linewidth": 1}, {"color": "#c1121f", "li
 
 def draw_alignment(before: TiltSeries, after: TiltSeries, shifts: Shifts, report: dict, path: Path) -> Path:
     """Draws an alignment to `path`; the arguments are what `dip4d.alignment.align` took and gave."""
-    figure, axes = plt.subplots(2, 4, figsize=(15, 7), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(16, 7), layout="constrained")
     row = int(np.median(after.images, axis=0).sum(1).argmax())
     for (left, right), series, word in ((axes[0, :2], before, "before"), (axes[1, :2], after, "after")):
         _draw_sinogram(left, series, row, f"row z = {row}, {word}")
@@ -48,7 +48,7 @@ def _draw_centres(axis, before: TiltSeries, after: TiltSeries) -> None:
     for series, style, word in ((before, _BEFORE, "before"), (after, _AFTER, "after")):
         order = np.argsort(series.angles_deg, kind="stable")
         axis.plot(series.angles_deg[order], centre_of_mass(series.images.sum(1))[order], label=word, **style)
-    axis.set(title="centre of mass across the tilt axis", xlabel="tilt angle (deg)", ylabel="s (px from the middle)")
+    axis.set(title="centre of mass, across", xlabel="tilt angle (deg)", ylabel="s (px from the middle)")
     axis.legend(frameon=False)
 
 
@@ -63,7 +63,7 @@ def _draw_shifts(axis, shifts: Shifts) -> None:
 def _draw_mean(axis, after: TiltSeries) -> None:
     axis.imshow(after.images.mean(0), cmap="inferno", interpolation="nearest")
     axis.axvline((after.shape[2] - 1) / 2, color="white", linewidth=0.6, linestyle="--")
-    axis.set(title="mean of the aligned images, tilt axis", xlabel="s (px)", ylabel="z (px)")
+    axis.set(title="mean, aligned; tilt axis", xlabel="s (px)", ylabel="z (px)")
 
 
 def _draw_residuals(axis, report: dict) -> None:
@@ -76,7 +76,7 @@ def _draw_residuals(axis, report: dict) -> None:
     for image in report.get("suspect_images", []):
         axis.axvline(image, color="#c1121f", alpha=0.25)
     sirt = f"SIRT {report['sirt_residual_before']:.3f} to {report['sirt_residual_after']:.3f}"
-    axis.set(title=f"misfit of left-out images; {sirt}", xlabel="image, by time", ylabel="relative")
+    axis.set(title=f"left-out images; {sirt}", xlabel="image, by time", ylabel="relative")
     axis.set_ylim(bottom=0)
     if axis.lines:
         axis.legend(frameon=False)

@@ -85,7 +85,7 @@ def test_noise_does_not_pull_rows_in_between(changing):
     rows = poses.rows(torch.arange(4, 28), torch.arange(200).expand(24, -1))
     slope = torch.autograd.grad(rows.square().mean(), poses.raw_z)[0]
     sign = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)
-    assert abs(float((slope * sign).sum())) < 0.05 * float(rows.square().mean())
+    assert abs(float((slope * sign).sum())) < 0.05 * float(rows.detach().square().mean())
 
 
 def test_the_microscope_moves_rows_with_the_shift():
@@ -128,7 +128,7 @@ def test_shifts_are_recovered_while_a_network_learns_the_changing_specimen(chang
     series, true = changing
     poses = PoseRefinement(series)
     before = error(Shifts.none(FRAMES), true, series.angles_deg)
-    losses = fit(series, poses, steps=250)
+    losses = fit(series, poses, steps=400)
     after = error(poses.shifts(), true, series.angles_deg)
     assert min(before) > 0.6
     assert max(after) < 0.25
