@@ -20,7 +20,7 @@ from dip4d.alignment import (
     normalised,
     sirt_residual,
 )
-from dip4d.commands.align import main
+from dip4d.__main__ import main
 from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
 from dip4d.matching import choose_width, match_projections, plans, prediction_residual, register
@@ -237,15 +237,17 @@ def test_a_blank_image_is_suspected_and_harms_no_other(changing):
 def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
     _, measured, _ = changing
     np.savez(tmp_path / "star.npz", images=measured.images, angles=measured.angles_deg, pixel_nm=0.5)
-    assert main([str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none"]) == 0
+    assert main(["align", str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none"]) == 0
     aligned = read_tilt_series(tmp_path / "star_aligned.npz")
     shifts = Shifts.load(tmp_path / "star_shifts.csv")
     assert aligned.shape == measured.shape
     assert aligned.pixel_nm == 0.5
     assert len(shifts) == 48
     assert (tmp_path / "star_alignment.png").stat().st_size > 10_000
-    assert main([str(tmp_path / "none.npz")]) == 2
-    assert main([str(tmp_path / "star.npz"), "--bin", "0"]) == 2
+    assert main(["align", str(tmp_path / "none.npz")]) == 2
+    assert main(["align", str(tmp_path / "star.npz"), "--rounds", "0"]) == 2  # nothing is overwritten
+    assert "star_shifts.csv" in capsys.readouterr().err
+    assert main(["align", str(tmp_path / "star.npz"), "--bin", "0", "--out", str(tmp_path / "new")]) == 2
     assert "--bin 0 must be at least 1" in capsys.readouterr().err
 
 
