@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dip4d.__main__ import main
 from dip4d.alignment import (
     align,
     along_axis,
@@ -20,7 +21,6 @@ from dip4d.alignment import (
     normalised,
     sirt_residual,
 )
-from dip4d.__main__ import main
 from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
 from dip4d.matching import choose_width, match_projections, plans, prediction_residual, register

@@ -1,7 +1,8 @@
 """Aligns the images of a tilt series, whether or not the specimen changes while it is taken.
 
 Writes, into the folder of the file or into --out: NAME_aligned.npz (a tilt series for data.path), NAME_shifts.csv
-(in pixels of the file, for align.shifts), NAME_alignment.json (what was found) and NAME_alignment.png (to look at before trusting it).
+(in pixels of the file, for align.shifts), NAME_alignment.json (what was found) and NAME_alignment.png (to look at
+before trusting it).
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
 from dip4d.shifts import Shifts
 from dip4d.tilt_series import TiltSeries
-
 
 WRITTEN = ("aligned.npz", "shifts.csv", "alignment.json", "alignment.png")
 SUMMARY = "align the images, whether or not the specimen changes meanwhile"
