@@ -116,7 +116,7 @@ class Train:
     smoothness: float = key(
         1.5, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )
-    steadiness: float = key(15.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
+    steadiness: float = key(8.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 

@@ -1,0 +1,72 @@
+"""The benchmark of quality, shrunken: it computes what it says, once, and tells it in a table and a figure."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def quality(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    module = importlib.import_module("quality")
+    tiny = module.Size(16, 8, 12, 3, ("compare.windows=[6]", "compare.iterations=10", "network.channels=16"))
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setitem(module.SIZES, "small", tiny)
+    listed = [module.Case("small", "nanostar", m) for m in ("sirt_frozen", "dip", "tddip")]
+    monkeypatch.setattr(module, "cases", lambda part: [*listed, module.Case("small", "static", "dip")])
+    return module
+
+
+def test_what_is_computed_is_not_computed_again(quality, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--small"])
+    quality.main()
+    results = json.loads((tmp_path / "quality-small.json").read_text())["cases"]
+    assert len(results) == 4
+    for result in results.values():
+        assert len(result["psnr"]) == len(result["mass"]) == 12
+        assert len(result["change"]) == 11
+    ours = results["small nanostar grs dose500 jitter0 seed11 dip"]
+    assert ours["curve"][0]["seconds"] < ours["curve"][-1]["seconds"] < 10
+    assert ours["curve"][-1]["psnr"] > ours["curve"][0]["psnr"]
+    table = (tmp_path / "quality-small.md").read_text()
+    assert f"{np.mean(ours['psnr']):.2f}" in table
+    assert (tmp_path / "quality-small.png").stat().st_size > 20_000
+
+    monkeypatch.setattr(quality, "compute", lambda case: pytest.fail(f"{case.name} again"))
+    quality.main()
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--small", "--list", "--again", "--only", "nanostar", "dip"])
+    capsys.readouterr()
+    quality.main()
+    assert capsys.readouterr().out.split("\n")[:-1] == ["small nanostar grs dose500 jitter0 seed11 dip"]
+
+
+def test_the_summary_of_known_scores(quality):
+    frozen = {"psnr": [30.0, 30.0, 30.0]}
+    result = {
+        "psnr": [29.0, 35.0, 38.0], "ssim": [0.9, 1.0, 0.98], "dice": [1, 1, 1], "mass": [0.01, 0.01, 0.01],
+        "change": [3.0, 1.0], "change_of_truth": [2.0, 2.0], "stillness": [40.0, 50.0], "seconds": 1.0,
+        "curve": [{"psnr": 34.0}, {"psnr": 36.0}, {"psnr": 35.5}],
+    }  # fmt: skip
+    row = quality.summary(result, frozen)
+    expected = {"PSNR": 34, "worst": 29, "mass %": 1, "spread %": 0, "change": 1, "lost dB": 0.5, "over frozen": 4,
+                "worst gap": -1, "below": 1}  # fmt: skip
+    assert {k: row[k] for k in expected} == pytest.approx(expected)
+    assert np.isnan(row["still dB"])
+    still = quality.summary(result | {"change_of_truth": [0.0, 0.0]}, None)
+    assert still["still dB"] == 45
+    assert np.isnan(still["change"])
+
+
+def test_every_part_lists_cases_with_names_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    quality = importlib.import_module("quality")
+    for part in ("quick", "small", "standard", "full"):
+        names = [case.name for case in quality.cases(part)]
+        assert names
+        assert len(set(names)) == len(names)
