@@ -8,6 +8,7 @@ Without arguments: simulates a dynamic nanoparticle and reconstructs it. Later a
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import sys
 import time
@@ -23,16 +24,18 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from dip4d import callbacks, io, run_folder, tracking
+from dip4d import callbacks, checks, io, run_folder, tracking, uncertainty
 from dip4d.config import Config, check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional, brightest_voxel, noise, whole_series
 from dip4d.data import TiltRows, choose_held_out
 from dip4d.errors import InputError
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.networks import TDDIP, BoundedLowRank, Decoder, Dipster, VoxelMaps
+from dip4d.networks import TDDIP, BoundedLowRank, Clock, Decoder, Dipster, VoxelMaps, octaves_of_z
 from dip4d.physics import Microscope
+from dip4d.refinement import PoseRefinement
 from dip4d.report import draw_figures, print_table, read_metrics
+from dip4d.shifts import Shifts, apply
 from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
@@ -43,25 +46,38 @@ SCORING_SHARE = 0.12  # of train.max_minutes may go into scoring one conventiona
 
 def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
-    if config.data.path is None:
-        s = config.simulate
-        return simulate(
-            s.specimen,
-            s.size,
-            s.frames,
-            s.scheme,
-            s.dose,
-            config.run.seed,
-            s.max_angle,
-            s.sweeps,
-            s.depth,
-            s.jitter,
-        )
+    series, truth = _measure(config) if config.data.path else _simulate(config)
+    if config.data.exclude:
+        series = series.without_images(config.data.exclude)
+        truth = None if truth is None else np.delete(truth, config.data.exclude, axis=0)
+    return series, truth
+
+
+def _simulate(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
+    s = config.simulate
+    series, truth = simulate(
+        s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps, s.depth, s.jitter
+    )
+    return _shifted(config, series), truth
+
+
+def _shifted(config: Config, series: TiltSeries) -> TiltSeries:
+    """The series as `align.shifts` says that its images lie."""
+    return series if config.align.shifts is None else apply(series, Shifts.load(config.align.shifts))
+
+
+def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     data = config.data
     series = io.read_tilt_series(data.path, data.angles, data.tilt_axis, data.pixel_nm)
+    advice = checks.advice(series, data.exclude)
+    if advice:
+        print(f"warning: {advice}", flush=True)
+    background = data.background
+    if config.align.shifts is not None:  # what an image did not see is then filled with the background
+        series, background = _shifted(config, series.without_background(background)), "none"
     if data.crop is not None:
         series = series.cropped(tuple(data.crop))
-    series = series.binned(data.bin).without_background(data.background)
+    series = series.binned(data.bin).without_background(background)
     t, z, s = series.shape
     truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
     return series, truth
@@ -72,17 +88,19 @@ def build_network(config: Config, series: TiltSeries, brightest: float) -> nn.Mo
     n = config.network
     _, depth, bins = series.shape
     shape = (bins, bins)
+    octaves = octaves_of_z(depth, n.wavelength)
     match n.name:
         case "dipster":
             progress, angles = (torch.from_numpy(v) for v in (series.progress, np.deg2rad(series.angles_deg)))
             return Dipster(shape, depth, progress, angles, brightest)
         case "tddip":
-            return TDDIP(shape, depth, brightest, n.octaves)
+            return TDDIP(shape, depth, brightest, octaves)
         case "voxels":
             maps: nn.Module = VoxelMaps(whole_series(series, n.start_iterations), n.rank, brightest)
         case "dip":
-            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, n.octaves)
-    return BoundedLowRank(maps, n.rank, n.damping, brightest)
+            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, octaves)
+    clock = Clock(torch.from_numpy(series.progress)) if n.clock else None
+    return BoundedLowRank(maps, n.rank, n.damping, brightest, clock)
 
 
 def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
@@ -90,10 +108,12 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
     t, n = config.train, config.network
     bins = series.shape[2]
     brightest, brightest_pixel = brightest_voxel(series), float(series.images.max())
+    variance = 100 * (noise(series) / brightest_pixel) ** 2  # in the units of the loss
     seconds = None
     if t.max_minutes is not None:
         budget = 60 * t.max_minutes
         seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
+        seconds /= 1 + uncertainty.SHARE * config.uncertainty.members
     return DIP4D(
         build_network(config, series, brightest),
         Microscope((bins, bins), bins),
@@ -102,14 +122,18 @@ def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
         t.learning_rate,
         n.windows if n.use_row and n.name == "dip" else 0,
         brightest,
-        smoothness=t.total_variation * 100 * (noise(series) / brightest_pixel) ** 2,
+        smoothness=t.smoothness * variance,
+        steadiness=t.steadiness * variance,
         rows=t.rows,
+        poses=PoseRefinement(series, config.align.along_z, config.align.tilt) if config.align.refine else None,
     )
 
 
-def make_trainer(config: Config, callbacks: list[L.Callback], logger: Logger | bool) -> L.Trainer:
-    """The Trainer of the configuration; `trainer.*` keys win over what is set here."""
-    steps = config.train.steps
+def make_trainer(
+    config: Config, callbacks: list[L.Callback], logger: Logger | bool, steps: int | None = None
+) -> L.Trainer:
+    """The Trainer of the configuration, for its number of steps or another; `trainer.*` keys win over these."""
+    steps = steps or config.train.steps
     return L.Trainer(
         **{
             "max_steps": steps,
@@ -127,6 +151,57 @@ def make_trainer(config: Config, callbacks: list[L.Callback], logger: Logger | b
             "callbacks": callbacks,
             **config.trainer,
         }
+    )
+
+
+def fit_members(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
+    """The members of `dip4d.uncertainty`: the fitted network, each time gone on with half of the rows."""
+    members = []
+    steps = max(1, round(uncertainty.SHARE * module.trainer.global_step))
+    for k in range(config.uncertainty.members):
+        seed = config.run.seed + 1 + k
+        unseen = uncertainty.half_of_rows(data.held, seed)
+        rows = TiltRows(data.series, data.held, config.train.slices, steps, seed, unseen)
+        member = build_module(config, data.series, time.monotonic())
+        member.schedule = Schedule(steps, constant=config.train.schedule == "constant")
+        member.load_state_dict(module.state_dict())
+        make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(member, rows)
+        members.append(member)
+    return members
+
+
+def write_uncertainty(config: Config, folder: Path, module: DIP4D, data: TiltRows, truth: np.ndarray | None) -> None:
+    """Fits the members, writes the standard deviation of every voxel, and how far the truth lies within it."""
+    print(f"Fitting {config.uncertainty.members} members for the uncertainty", flush=True)
+    members = fit_members(config, module, data)
+    movies = lambda progress: [member.volumes(data, progress) for member in members]
+    times_s = data.series.times_s if config.output.times is None else np.asarray(config.output.times)
+    progress = torch.from_numpy(data.series.progress_at(times_s)).float()
+    sigmas = uncertainty.spread(movies(progress))
+    callbacks.write_movie(folder / run_folder.UNCERTAINTY, sigmas, data.series, times_s)
+    if truth is not None:
+        volumes = (v.numpy() for v in module.volumes(data, data.progress))
+        shares = uncertainty.calibration(volumes, uncertainty.spread(movies(data.progress)), truth)
+        (folder / run_folder.METRICS).write_text(json.dumps(read_metrics(folder) | {"uncertainty": shares}, indent=1))
+        print(
+            f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
+            f"truth and {shares['within_2_sigma']:.0%} within two"
+        )
+
+
+def save_shifts(config: Config, folder: Path, module: DIP4D) -> None:
+    """The refined displacements, after those of `align.shifts`, in pixels of the file, of all its images."""
+    found = module.poses.shifts().scaled(config.data.bin)
+    excluded = sorted(set(config.data.exclude))
+    frames = len(found) + len(excluded)
+    kept = np.setdiff1d(np.arange(frames), excluded)
+    z, s = np.zeros(frames), np.zeros(frames)
+    z[kept], s[kept] = found.z, found.s
+    before = Shifts.none(frames) if config.align.shifts is None else Shifts.load(config.align.shifts)
+    before.plus(z, s).save(folder / run_folder.SHIFTS)
+    print(
+        f"displacements: {np.sqrt((z[kept] ** 2).mean()):.2f} px rms along z, {np.sqrt((s[kept] ** 2).mean()):.2f} "
+        f"across; in {run_folder.SHIFTS}, for align.shifts"
     )
 
 
@@ -189,11 +264,17 @@ def run_experiment(arguments: list[str]) -> Path:
                   f"python train.py run.dir={folder} run.resume=true", flush=True)  # fmt: skip
 
     if trainer.is_global_zero:
+        if module.poses is not None:
+            save_shifts(config, folder, module)
+        if config.uncertainty.members:
+            write_uncertainty(config, folder, module, data, truth)
         metrics = read_metrics(folder)
         print_table(metrics)
         figures = draw_figures(folder)
         print(f"{metrics['steps']} steps, {metrics['seconds'] / 60:.1f} minutes. In {folder}:")
         print(f"  {run_folder.VOLUMES}: one volume for every image; open it in Fiji or napari")
+        if config.uncertainty.members:
+            print(f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel")
         print("\n".join(f"  {figure.relative_to(folder)}" for figure in figures))
         print(f"  {tracking.hint(logger)}")
         if trainer.global_step < config.train.steps:

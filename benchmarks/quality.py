@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import sys
 import time
+import warnings
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -80,7 +82,8 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.size} {self.specimen} {self.scheme} dose{self.dose:g} jitter{self.jitter:g} seed{self.seed} {self.method}"
+        data = f"{self.scheme} dose{self.dose:g} jitter{self.jitter:g} seed{self.seed}"
+        return f"{self.size} {self.specimen} {data} {self.method}"
 
     @property
     def series(self) -> Case:
@@ -106,25 +109,20 @@ def cases(part: str) -> list[Case]:
             for s in specimens
             for m in ("sirt_frozen", "dip", "voxels", "dipster")
         ]
-    listed = [Case("small", s, m) for s in ALL for m in ("sirt_frozen", "dip")]
-    listed += [Case("small", s, m) for s in ALL for m in ("sirt_whole", "sirt_window", "tv_window")]
-    listed += [Case("small", "static", m) for m in ("dip", "dipster", "sirt_window")]
-    listed += [Case("small", s, m) for m in ("voxels", "dipster") for s in ALL]
-    base = Case("small", "nanostar_alloying", "dip")
+    base = [Case("small", s, m) for s in ALL for m in ("sirt_frozen", "dip")]
+    base += [Case("small", s, m) for s in ALL for m in ("dipster", "voxels")]
+    base += [Case("small", "static", m) for m in ("dip", "dipster", "sirt_window")]
+    changed = (
+        {"scheme": "pingpong"}, {"scheme": "incremental"}, {"dose": 0}, {"dose": 1000}, {"dose": 200}, {"jitter": 1}
+    )  # fmt: skip
     for specimen in ("nanostar_alloying", "nanocage"):
-        for changed in (
-            {"scheme": "pingpong"},
-            {"scheme": "incremental"},
-            {"dose": 0},
-            {"dose": 1000},
-            {"dose": 200},
-            {"jitter": 1},
-        ):
-            case = replace(base, specimen=specimen, **changed)
-            listed += [replace(case, method="sirt_frozen"), replace(case, method="sirt_window"), case]
-    listed += [Case("small", s, "tddip") for s in ALL]
-    listed += [Case("small", s, m, seed=seed) for seed in SEEDS[1:] for s in ALL for m in ("sirt_frozen", "dip")]
-    return listed
+        base += [
+            replace(Case("small", specimen, m), **change)
+            for change in changed
+            for m in ("sirt_frozen", "sirt_window", "dip")
+        ]
+    others = [Case("small", s, m) for m in ("sirt_window", "sirt_whole", "tddip", "tv_window") for s in ALL]
+    return base + others + [replace(c, seed=seed) for seed in SEEDS[1:] for c in base[: 2 * len(ALL)]]
 
 
 def configuration(case: Case) -> Config:
@@ -352,6 +350,8 @@ def main() -> None:
     if arguments.list:
         print("\n".join(c.name for c in todo))
         return
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
     for i, case in enumerate([] if arguments.draw else todo):
         print(f"[{i + 1}/{len(todo)}] {case.name}", end="  ", flush=True)
         result = compute(case)

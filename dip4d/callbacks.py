@@ -23,6 +23,7 @@ from dip4d.io import write_volumes
 from dip4d.metrics import psnr, ssim
 from dip4d.module import DIP4D
 from dip4d.run_folder import CHECKPOINT, METRICS, ORTHOSLICES, VOLUMES
+from dip4d.tilt_series import TiltSeries
 from dip4d.tracking import log_comparison, log_frames, log_picture
 
 KEY_FRAMES = 6  # frames shown in figures
@@ -101,16 +102,15 @@ class Volumes(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         if trainer.is_global_zero:
             data: TiltRows = trainer.datamodule
-            _, depth, bins = data.series.shape
             times_s = data.series.times_s if self.times_s is None else np.asarray(self.times_s)
             progress = torch.from_numpy(data.series.progress_at(times_s)).float()
-            write_volumes(
-                self.path,
-                (v.numpy() for v in module.volumes(data, progress)),
-                (len(times_s), depth, bins, bins),
-                times_s,
-                data.series.pixel_nm,
-            )
+            write_movie(self.path, (v.numpy() for v in module.volumes(data, progress)), data.series, times_s)
+
+
+def write_movie(path: Path, frames: Iterable[np.ndarray], series: TiltSeries, times_s: np.ndarray) -> None:
+    """Writes the volumes (z, y, x) of a series at some times."""
+    _, depth, bins = series.shape
+    write_volumes(path, frames, (len(times_s), depth, bins, bins), times_s, series.pixel_nm)
 
 
 class Pictures(L.Callback):

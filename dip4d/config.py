@@ -46,7 +46,7 @@ class Run:
 
 @dataclass
 class Data:
-    path: str | None = key(None, "A tilt series file (.mrc .ali .st .rec .mrcs .tif .tiff .npy .npz); empty: simulate.")
+    path: str | None = key(None, "A tilt series file, or a folder of images (see data/README.md); empty: simulate.")
     angles: str | None = key(None, "Angle file (.tlt .rawtlt .txt .csv .mdoc), where the series lacks its own.")
     tilt_axis: str = key("y", "The image axis along which the tilt axis lies: x (columns) or y (rows).", among="xy")
     pixel_nm: float | None = key(None, "Pixel size in nm, where the file does not know it.", low=1e-6)
@@ -55,8 +55,17 @@ class Data:
     background: str = key(
         "auto", "Level to subtract from the images: auto (of each image, from its border), none, or a number."
     )
+    exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
+
+
+@dataclass
+class Align:
+    shifts: str | None = key(None, "shifts.csv of an earlier alignment, applied to the images (before crop and bin).")
+    refine: bool = key(False, "Learn the displacement of every image together with the specimen.")
+    along_z: bool = key(True, "Refine displacements along the tilt axis, too.")
+    tilt: bool = key(False, "Refine the tilt angles, too.")
 
 
 @dataclass
@@ -85,10 +94,13 @@ class Network:
     )
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
     channels: int = key(48, "Channels of the decoder.", low=8)
-    octaves: int = key(4, "Octaves of the Fourier features of z; more for sharp layers along the tilt axis.", 1, 12)
+    wavelength: float = key(
+        12.0, "Shortest wave of the Fourier features of z, in pixels; less for sharp layers along the tilt axis.", low=2
+    )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
     start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
+    clock: bool = key(True, "Learn the specimen's own time, in which even a sudden event is a slow change.")
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
 
 
@@ -96,12 +108,15 @@ class Network:
 class Train:
     steps: int = key(2000, "Optimiser steps.", low=1)
     max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
-    learning_rate: float = key(3e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
+    learning_rate: float = key(2e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
     schedule: str = key("one_cycle", "The learning rate over the fit.", among=["one_cycle", "constant"])
     slices: int = key(8, "Positions z in a batch.", low=1)
     rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
     loss: str = key("squared", "Misfit of projected and measured rows.", among=["squared", "geman_mcclure"])
-    total_variation: float = key(0.1, "Weight of the total variation of the orthoslices.", low=0)
+    smoothness: float = key(
+        1.5, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
+    )
+    steadiness: float = key(15.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 
@@ -126,14 +141,24 @@ class Output:
 
 
 @dataclass
+class Uncertainty:
+    members: int = key(
+        0, "Networks whose spread is the standard deviation of every voxel, 3 or more; 0 for none. Each takes a fifth "
+        "of the time of the fit.", low=0,
+    )  # fmt: skip
+
+
+@dataclass
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
+    align: Align = field(default_factory=Align)
     simulate: Simulate = field(default_factory=Simulate)
     network: Network = field(default_factory=Network)
     train: Train = field(default_factory=Train)
     compare: Compare = field(default_factory=Compare)
     output: Output = field(default_factory=Output)
+    uncertainty: Uncertainty = field(default_factory=Uncertainty)
     logger: str = key("wandb", "Where the run is tracked; wandb works offline, without an account.",
                       among=["wandb", "tensorboard", "csv"])  # fmt: skip
     trainer: dict[str, Any] = key({}, "Passed to the Lightning Trainer, for example trainer.accelerator=gpu.")
@@ -170,7 +195,8 @@ def save_config(config: Config, path: Path) -> None:
     """Writes all keys, so that ``train.py path`` repeats the run, in a new folder and from any working directory."""
     run = dataclasses.replace(config.run, dir=None, resume=False, overwrite=False)
     files = {k: str(Path(v).resolve()) for k in ("path", "angles", "truth") if (v := getattr(config.data, k))}
-    config = dataclasses.replace(config, run=run, data=dataclasses.replace(config.data, **files))
+    align = dataclasses.replace(config.align, shifts=config.align.shifts and str(Path(config.align.shifts).resolve()))
+    config = dataclasses.replace(config, run=run, data=dataclasses.replace(config.data, **files), align=align)
     OmegaConf.save(OmegaConf.structured(config), path)
 
 
@@ -284,6 +310,8 @@ def _check_values(config: Config) -> None:
             float(config.data.background)
         except ValueError:
             raise InputError(f"data.background={config.data.background} must be auto, none or a number") from None
+    if config.uncertainty.members in (1, 2):
+        raise InputError(f"uncertainty.members={config.uncertainty.members} must be 0 or at least 3, to have a spread")
     if config.run.resume and config.run.overwrite:
         raise InputError("run.resume and run.overwrite exclude each other")
     if config.run.resume and config.run.dir is None:

@@ -67,9 +67,9 @@ def choose_held_out(frames: int, slices: int, share: float, seed: int) -> Tensor
 
 
 def drawn(rows: Rows, count: int, step: int) -> Rows:
-    """`count` of the rows of each position, or all if there are fewer; which, depends on the step alone."""
+    """`count` of the rows of each position, or all if there are fewer, in order; which, depends on the step alone."""
     positions, n = rows.t.shape
-    order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count]
+    order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count].sort(1).values
     return rows.take(order.to(rows.t.device))
 
 
@@ -97,18 +97,22 @@ class TiltRows(L.LightningDataModule):
     """Batches of the rows of one tilt series.
 
     series: images (t, z, s). held_out: (Z, T), as by `choose_held_out`. slices: positions z in a batch. steps: how
-    many training batches. Everything lies in memory and is sliced, never copied row by row.
+    many training batches. unseen: (Z, T), True for rows that are neither fitted nor held out, as many at every z.
+    Everything lies in memory and is sliced, never copied row by row.
     """
 
-    def __init__(self, series: TiltSeries, held_out: Tensor, slices: int, steps: int, seed: int) -> None:
+    def __init__(
+        self, series: TiltSeries, held_out: Tensor, slices: int, steps: int, seed: int, unseen: Tensor | None = None
+    ) -> None:
         super().__init__()
         frames, positions, _ = series.shape
         assert held_out.shape == (positions, frames)
-        self.series, self.slices, self.steps, self.seed = series, slices, steps, seed
+        self.series, self.held, self.slices, self.steps, self.seed = series, held_out, slices, steps, seed
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()  # (Z, T, S)
         self.progress = torch.from_numpy(series.progress).float()
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
-        self.known = (~held_out).nonzero()[:, 1].view(positions, -1)  # (Z, n)
+        known = ~held_out if unseen is None else ~(held_out | unseen)
+        self.known = known.nonzero()[:, 1].view(positions, -1)  # (Z, n)
         self.held_out = held_out.nonzero()[:, 1].view(positions, -1)  # (Z, h)
 
     def batch(self, z: list[int] | Tensor) -> Batch:

@@ -2,4 +2,4 @@
 
 
 class InputError(ValueError):
-    """A file, a key or a value that cannot be used. `train.py` and `evaluate.py` print it and exit with code 2."""
+    """A file, a key or a value that cannot be used. All programs print it and exit with code 2."""

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from dip4d.data import Batch, Rows, TiltRows, drawn
 from dip4d.loss import total_variation
 from dip4d.physics import Microscope
+from dip4d.refinement import PoseRefinement
 
+WORSE, LATE = 1.05, 0.8  # so many times the lowest held-out error, so late: noise is being fitted, the fit ends
 EVERY = 4  # frames between two whose total variation is added up
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
@@ -21,7 +23,7 @@ CONTRAST = 4.0  # brings the back-projections of a small particle to about unit 
 class Schedule:
     """How far the fit is, 0..1, by steps or by time, whichever is further; and the learning rate for it.
 
-    One cycle (Smith and Topin 2019): a cosine up during the first 30 %, a cosine down to nothing at the end, so the
+    One cycle (Smith and Topin 2019): a cosine up during the first tenth, a cosine down to nothing at the end, so the
     whole cycle fits whatever the budget. steps: at most so many. seconds: the fit ends so long after `began` (a
     time.monotonic()), whatever else was done since; None for no limit. Without a limit, or where it does not bind, the
     learning rate depends on the step alone and a run can be repeated exactly. constant: no cycle, one rate throughout.
@@ -59,7 +61,7 @@ class Schedule:
     def learning_rate(self, step: int, peak: float) -> float:
         if self.constant:
             return peak
-        p, warm = self.progress(step), 0.3
+        p, warm = self.progress(step), 0.1
         if p < warm:
             low = peak / 25
             return low + (peak - low) * 0.5 * (1 - math.cos(math.pi * p / warm))
@@ -72,8 +74,9 @@ class DIP4D(L.LightningModule):
     network: offers `features` and `render`, as `dip4d.networks.BoundedLowRank`. microscope: the forward model.
     loss: of projected and measured rows. schedule: see above. windows: how many windows of time the rows are
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
-    smoothness: weight of the total variation of the orthoslices. rows: how many of each position a step fits, drawn at
-    random; all of them if None.
+    smoothness, steadiness: weights of the total variation of the orthoslices in space and in time. rows: how many of
+    each position a step fits, drawn at random; all of them if None. poses: of the images, refined with the network;
+    None where the alignment is trusted.
     """
 
     def __init__(
@@ -86,31 +89,47 @@ class DIP4D(L.LightningModule):
         windows: int,
         brightest: float,
         smoothness: float = 0.0,
+        steadiness: float = 0.0,
         rows: int | None = None,
+        poses: PoseRefinement | None = None,
     ) -> None:
         super().__init__()
+        self.poses = poses
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
-        self.smoothness, self.rows = smoothness, rows
+        self.smoothness, self.steadiness, self.rows = smoothness / brightest, steadiness / brightest, rows
         self.learning_rate, self.windows, self.brightest = learning_rate, windows, brightest
         self._squares = torch.zeros(2, dtype=torch.float64)
+        self._best: tuple[float, dict[str, Tensor] | None] = (math.inf, None)
 
-    def images(self, rows: Rows) -> Tensor | None:
-        """What the network is shown of the rows: (B, windows, Y, X), or None."""
+    def posed(self, z: Tensor, rows: Rows) -> tuple[Rows, Tensor | None]:
+        """Rows of positions z (B,) as their images lie, and their shifts (B, n) in bins; None for no shifts."""
+        return (rows, None) if self.poses is None else self.poses(z, rows)
+
+    def images(self, rows: Rows, shift: Tensor | None = None) -> Tensor | None:
+        """What the network is shown of rows and their shifts: (B, windows, Y, X), or None."""
         if self.windows == 0:
             return None
-        seen = self.microscope.back_project(rows.values, rows.angles, rows.progress, self.windows)
+        with torch.no_grad():  # what is shown does not teach the poses
+            seen = self.microscope.back_project(rows.values, rows.angles, rows.progress, self.windows, shift)
         return seen * (CONTRAST / self.brightest)
+
+    def features(self, z: Tensor, rows: Rows | None) -> Tensor:
+        """What the network makes of positions z (B,) and their rows."""
+        return self.network.features(z, None if rows is None else self.images(*self.posed(z, rows)))
 
     def forward(self, z: Tensor, rows: Rows | None, progress: Tensor) -> Tensor:
         """Orthoslices (B, n, Y, X) at positions z (B,) and times progress (B, n), given rows of z, or none."""
-        return self.network.render(self.network.features(z, None if rows is None else self.images(rows)), progress)
+        return self.network.render(self.features(z, rows), progress)
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         rows = batch.rows if self.rows is None else drawn(batch.rows, self.rows, self.global_step)
-        slices = self.network.render(self.network.features(batch.z, self.images(batch.rows)), rows.progress)
-        loss = self.loss(self.microscope.project(slices, rows.angles), rows.values)
+        rows, shift = self.posed(batch.z, rows)
+        slices = self.network.render(self.features(batch.z, batch.rows), rows.progress)
+        loss = self.loss(self.microscope.project(slices, rows.angles, shift), rows.values)
         if self.smoothness:
-            loss = loss + self.smoothness / self.brightest * total_variation(slices[:, ::EVERY])
+            loss = loss + self.smoothness * total_variation(slices[:, ::EVERY])
+        if self.steadiness and slices.shape[1] > 1:
+            loss = loss + self.steadiness * slices.diff(dim=1).abs().mean()  # a change and its undoing count twice
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
         return loss
@@ -120,6 +139,10 @@ class DIP4D(L.LightningModule):
 
     def on_train_end(self) -> None:
         self.schedule.stop()
+        data: TiltRows = self.trainer.datamodule
+        if not self.trainer.interrupted and data.held_out.numel():
+            self._keep_best(self.held_out_error(data))
+            self.load_state_dict(self._best[1])
 
     def on_train_batch_end(self, *_) -> None:
         if self.schedule.progress(self.global_step) >= 1:
@@ -138,12 +161,22 @@ class DIP4D(L.LightningModule):
         self._squares += self.held_out_squares(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("held_out/dip", relative_error(self._squares), prog_bar=True)
+        error = relative_error(self._squares)
+        self.log("held_out/dip", error, prog_bar=True)
+        self._keep_best(error)
+        if error > WORSE * self._best[0] and self.schedule.progress(self.global_step) > LATE:
+            self.trainer.should_stop = True
+
+    def _keep_best(self, error: float) -> None:
+        """Remembers the weights if their held-out error is the lowest so far; in the end the best one stays."""
+        if error < self._best[0]:
+            self._best = error, {name: v.detach().clone() for name, v in self.state_dict().items()}
 
     def held_out_squares(self, batch: Batch) -> Tensor:
         """`squares` of the held-out rows, predicted from what the other rows tell."""
         slices = self(batch.z, batch.rows, batch.held_out.progress)
-        return squares(self.microscope.project(slices, batch.held_out.angles), batch.held_out.values)
+        rows, shift = self.posed(batch.z, batch.held_out)
+        return squares(self.microscope.project(slices, rows.angles, shift), rows.values)
 
     @torch.no_grad()
     def held_out_error(self, data: TiltRows) -> float:
@@ -159,7 +192,7 @@ class DIP4D(L.LightningModule):
         features = []
         for batch in data.all_batches():
             batch = batch.to(self.device)
-            features.append(self.network.features(batch.z, self.images(batch.rows)))
+            features.append(self.features(batch.z, batch.rows))
         for p in progress.tolist():
             time = [torch.full((len(f), 1), p, device=self.device) for f in features]
             yield torch.cat(
@@ -167,10 +200,10 @@ class DIP4D(L.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["seconds"] = self.schedule.elapsed()
+        checkpoint["seconds"], checkpoint["best"] = self.schedule.elapsed(), self._best
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        self.schedule.spent = checkpoint["seconds"]
+        self.schedule.spent, self._best = checkpoint["seconds"], checkpoint["best"]
 
 
 def squares(predicted: Tensor, measured: Tensor) -> Tensor:

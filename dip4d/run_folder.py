@@ -5,18 +5,23 @@ from __future__ import annotations
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dip4d.config import Run
 from dip4d.errors import InputError
+
+if TYPE_CHECKING:  # the commands that look at a run need not wait for Lightning
+    from dip4d.config import Run
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.ckpt"
 VOLUMES = "volumes.ome.tif"
+UNCERTAINTY = "uncertainty.ome.tif"
+SHIFTS = "shifts.csv"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
 FIGURES = "figures"
 TRACKING = "tracking"
-OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, METRICS, ORTHOSLICES, FIGURES, TRACKING)
+OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, METRICS, ORTHOSLICES, FIGURES, TRACKING)
 
 
 def prepare(run: Run, what: str) -> Path:

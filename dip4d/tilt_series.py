@@ -28,7 +28,8 @@ class TiltSeries:
     """images: (t, z, s) intensity. angles_deg: (t,). times_s: (t,), 0, 1, 2, ... if not given.
 
     pixel_nm: size of a pixel, None if unknown. background: the mean level that was subtracted from the file's values.
-    source: where it came from. Raises InputError for counts that differ or values that are not finite.
+    source: where it came from. notes: what a reader had to assume. Raises InputError for counts that differ or values
+    that are not finite.
     """
 
     images: np.ndarray
@@ -37,6 +38,7 @@ class TiltSeries:
     pixel_nm: float | None = None
     background: float = 0.0
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images = np.ascontiguousarray(self.images, dtype=np.float32)
@@ -71,13 +73,29 @@ class TiltSeries:
         times, start, end = np.asarray(times_s, dtype=np.float64), self.times_s.min(), self.times_s.max()
         outside = times[~((times >= start) & (times <= end))]
         if outside.size:
-            raise InputError(f"the series lasts from {start:g} to {end:g} s; there is no image near {outside[0]:g} s")
+            raise InputError(f"output.times: {outside[0]:g} s is not within the series, {start:g} to {end:g} s")
         return (times - start) / max(end - start, np.finfo(float).tiny)
 
     def in_time_order(self) -> TiltSeries:
         """The images sorted by their times."""
         order = np.argsort(self.times_s, kind="stable")
         return replace(self, images=self.images[order], angles_deg=self.angles_deg[order], times_s=self.times_s[order])
+
+    def without_images(self, frames: Sequence[int]) -> TiltSeries:
+        """The series less some images, counted from 0 in the order of time, with their angles and times.
+
+        Raises InputError for a number that is not an image of the series, and if fewer than two images remain.
+        """
+        wrong = [f for f in frames if not 0 <= f < len(self.images)]
+        if wrong:
+            raise InputError(
+                f"data.exclude={list(frames)}: no image {wrong[0]}; {len(self.images)} images count from 0 to "
+                f"{len(self.images) - 1}"
+            )
+        keep = np.setdiff1d(np.arange(len(self.images)), frames)
+        if len(keep) < 2:
+            raise InputError(f"data.exclude leaves {len(keep)} of {len(self.images)} images; a tilt series needs two")
+        return replace(self, images=self.images[keep], angles_deg=self.angles_deg[keep], times_s=self.times_s[keep])
 
     def cropped(self, window: tuple[int, int, int, int]) -> TiltSeries:
         """The window (z0, z1, s0, s1) in pixels. Raises InputError if it does not fit."""
@@ -113,6 +131,7 @@ class TiltSeries:
             f"times {self.times_s.min():g} to {self.times_s.max():g} s, "
             f"pixel {'unknown' if self.pixel_nm is None else f'{self.pixel_nm:.4g} nm'}, "
             f"background {self.background:.4g} subtracted, intensity {self.images.min():.4g} to {self.images.max():.4g}"
+            + (f"; assumed: {'; '.join(self.notes)}" if self.notes else "")
         )
 
     def binned(self, k: int) -> TiltSeries:

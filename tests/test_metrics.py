@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.metrics import comparison_rows, psnr, ssim
+from dip4d.metrics import all_scores, comparison_rows, dice, psnr, ssim
 
 
 def test_psnr_of_a_constant_error():
@@ -40,3 +40,31 @@ def test_the_table_tells_mean_and_worst():
         "held-out error": 0.1,
     }
     assert (frozen["psnr mean"], frozen["ssim mean"], frozen["held-out error"]) == (20.0, None, None)
+
+
+def test_every_score_of_a_movie():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((4, 8, 8, 8), np.float32)
+    for t in range(4):
+        truth[t, : 2 + t] = 1  # grows by one layer a frame
+    right = all_scores(truth, truth)
+    assert right["dice"] == [1] * 4
+    assert right["mass"] == [0] * 4
+    assert right["change"] == right["change_of_truth"] == [64] * 3
+    still = all_scores(np.repeat(truth[:1], 4, 0), truth)
+    assert still["change"] == [0] * 3
+    assert still["mass"] == pytest.approx([0, -1 / 3, -1 / 2, -3 / 5])
+    assert still["dice"] == pytest.approx([1, 2 * 2 / 5, 2 * 2 / 6, 2 * 2 / 7])
+    flicker = truth + rng.normal(0, 0.1, truth.shape).astype(np.float32)
+    assert all_scores(flicker, np.repeat(truth[:1], 4, 0))["stillness"][0] < 20
+    assert sum(all_scores(flicker, truth)["change"]) > 1.5 * 3 * 64
+    for name in ("psnr", "ssim"):
+        assert all_scores(flicker, truth)[name] == [
+            {"psnr": psnr, "ssim": ssim}[name](v, t, 1.0) for v, t in zip(flicker, truth, strict=True)
+        ]
+
+
+def test_dice_of_nothing_is_one():
+    nothing = np.zeros((4, 4, 4))
+    assert dice(nothing, nothing, 0.5) == 1
+    assert dice(nothing, nothing + 1, 0.5) == 0

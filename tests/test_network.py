@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
 
 from dip4d.data import TiltRows, choose_held_out
-from dip4d.loss import SquaredError
+from dip4d.loss import SquaredError, total_variation
 from dip4d.module import DIP4D, Schedule
-from dip4d.networks import BoundedLowRank, Decoder
+from dip4d.networks import BoundedLowRank, Clock, Decoder, octaves_of_z
 from dip4d.physics import Microscope
 from dip4d.simulate import simulate
 
@@ -56,6 +57,22 @@ def test_time_is_smooth_and_each_position_has_its_own():
     alone = net.render(features[:1], times[:1, 2:])
     torch.testing.assert_close(alone[0, 0], slices[0, 2])
     assert not torch.allclose(slices[0, 0], slices[1, 1])
+
+
+def test_the_clock_begins_as_time_and_can_jump():
+    progress = torch.tensor([0.0, 0.1, 0.1, 0.5, 1.0])  # irregular, two images at once
+    clock = Clock(progress)
+    asked = torch.linspace(0, 1, 21).view(3, 7)
+    torch.testing.assert_close(clock(asked), asked)
+    with torch.no_grad():
+        clock.pace[1] = 2.0  # between 0.1 and 0.5
+    own = clock(asked).detach().flatten()
+    assert (own.diff() > 0).all()
+    assert own[0] == 0
+    assert own[-1] == pytest.approx(1)
+    assert own[10] - own[2] > 0.99  # nearly all that happens
+    torch.testing.assert_close(own[2:11].diff(), own[2:11].diff()[:1].expand(8), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(Clock(torch.zeros(1))(asked), asked)
 
 
 def test_rows_may_be_missing(data):
@@ -134,10 +151,68 @@ def test_one_cycle():
     rates = [schedule.learning_rate(s, 1.0) for s in range(101)]
     assert rates[0] == pytest.approx(1 / 25)
     assert max(rates) == pytest.approx(1, abs=1e-3)
-    assert int(np.argmax(rates)) == 30
+    assert int(np.argmax(rates)) == 10
     assert rates[-1] < 1e-3
-    assert all(a <= b for a, b in pairwise(rates[:31]))
-    assert all(a >= b for a, b in pairwise(rates[30:]))
+    assert all(a <= b for a, b in pairwise(rates[:11]))
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_a_constant_rate_and_a_pause():
+    assert {Schedule(100, constant=True).learning_rate(s, 0.5) for s in (0, 50, 100)} == {0.5}
+    schedule = Schedule(steps=10**9, seconds=1e6)
+    schedule.start()
+    schedule.pause(1000.0)
+    assert schedule.elapsed() == pytest.approx(-1000, abs=10)
+
+
+def fit(module: DIP4D, data: TiltRows, *callbacks: L.Callback) -> DIP4D:
+    keys = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    steps = {"max_steps": data.steps, "val_check_interval": 5, "check_val_every_n_epoch": None, "accelerator": "cpu"}
+    module.schedule = Schedule(data.steps)
+    L.Trainer(**keys, **steps, num_sanity_val_steps=0, callbacks=list(callbacks)).fit(module, data)
+    return module
+
+
+def test_the_network_with_the_lowest_held_out_error_stays(data):
+    class Spoil(L.Callback):
+        """Ruins the network after half of the steps."""
+
+        def __init__(self):
+            self.errors = []
+
+        def on_validation_end(self, trainer, module):
+            self.errors.append(float(trainer.callback_metrics["held_out/dip"]))
+
+        def on_train_batch_start(self, trainer, module, *_):
+            if trainer.global_step == 22:
+                module.network.log_bound.data += 3
+
+    spoil, rows = Spoil(), TiltRows(data.series, choose_held_out(10, 16, 0.2, 0), slices=4, steps=30, seed=0)
+    module = fit(fit_module(windows=0), rows, spoil)
+    assert len(spoil.errors) < 6  # it did not go on to the end
+    assert max(spoil.errors) > 1.05 * min(spoil.errors)
+    assert module.held_out_error(rows) == pytest.approx(min(spoil.errors), rel=1e-5)
+
+
+def test_smoothness_and_steadiness_do_what_they_say(data):
+    def roughness(**weights: float) -> tuple[float, float]:
+        rows = TiltRows(data.series, choose_held_out(10, 16, 0.2, 0), slices=8, steps=60, seed=0)
+        module = fit_module(windows=0)
+        module.learning_rate = 1e-2
+        module.smoothness, module.steadiness = weights.get("smoothness", 0), weights.get("steadiness", 0)
+        volumes = torch.stack(list(fit(module, rows).volumes(rows, rows.progress)))
+        return float(total_variation(volumes)), float(volumes.diff(dim=0).abs().mean())
+
+    plain = roughness()
+    assert roughness(smoothness=3e4)[0] < 0.5 * plain[0]
+    assert roughness(steadiness=3e5)[1] < 0.2 * plain[1]
+
+
+def test_waves_of_z_are_at_least_as_long_as_asked_for():
+    for depth in (24, 64, 100, 256, 1000):
+        octaves = octaves_of_z(depth, 12)
+        assert 12 <= depth / 2 ** (octaves - 2) < 24
+    assert octaves_of_z(2, 12) == 2
 
 
 def test_the_schedule_fits_a_budget():

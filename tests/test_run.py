@@ -189,6 +189,7 @@ def test_resume_refuses_another_specimen(tmp_path, small, capsys):
         (["data.path=empty.mrc", "data.angles=a.tlt"], "empty.mrc: the file is empty"),
         (["data.path=nan.npy", "data.angles=a.tlt"], "NaN"),
         (["data.path=good.npy", "data.angles=b.tlt"], "4 images .* but 2 angles"),
+        (["data.path=good.npy", "data.angles=a.tlt", "data.exclude=[1,4]"], r"data.exclude=\[1, 4\]: no image 4"),
         (["data.path=good.npy", "data.angles=a.tlt", "data.truth=good.npy"], "truth has shape"),
     ],
 )
@@ -228,3 +229,23 @@ def test_measured_series(tmp_path, small, real_data):
     assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (116, 32, 32, 32)
     assert metrics["pixel_nm"] == pytest.approx(0.26 * 8, rel=1e-3)
     assert metrics["held_out"]["dip"] < 1
+
+
+def test_irregular_times_repeated_angles_and_a_bad_image(tmp_path, small, capsys):
+    series, truth = simulate("alloying", 16, 14, "pingpong", 0, seed=0, sweeps=2)
+    assert len(np.unique(series.angles_deg)) < 14
+    images, times = series.images.copy(), np.array([0, 1, 2, 2.5, 9, 9.5, 10, 60, 61, 61, 70, 100, 101, 200.0])
+    images[5] = 0
+    np.savez(tmp_path / "s.npz", images=images, angles=series.angles_deg, times=times)
+    np.save(tmp_path / "truth.npy", truth)
+    where = [f"data.path={tmp_path / 's.npz'}", f"data.truth={tmp_path / 'truth.npy'}"]
+    seen, _ = train.load_data(train.load_config([*small, *where]))
+    assert len(seen.images) == 14  # named, not removed
+    assert "5 (blank)" in (said := capsys.readouterr().out)
+    assert "data.exclude=[5]" in said
+
+    metrics = run(tmp_path / "run", *small, *where, "data.exclude=[5]", "compare.methods=[sirt_window]")
+    assert "warning" not in capsys.readouterr().out
+    assert metrics["times_s"] == np.delete(times, 5).tolist()
+    assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (13, 16, 16, 16)
+    assert len(metrics["methods"]["dip"]["psnr"]) == 13

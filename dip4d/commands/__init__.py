@@ -1,1 +1,1 @@
-"""The commands of ``python -m dip4d``: each module has a `main(arguments) -> int`."""
+"""The commands of `python -m dip4d`, a module each: SUMMARY, `add_arguments(parser)` and `run(arguments)`."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import re
-from datetime import datetime
 from pathlib import Path
 
 import mdocfile
 import numpy as np
 
 from dip4d.errors import InputError
+from dip4d.io.raw import parse_time, silent
 
 SIDECARS = (".tlt", ".rawtlt", ".csv", ".mdoc")
 _MDOC_TIMES = ("%d-%b-%y  %H:%M:%S", "%d-%b-%Y  %H:%M:%S", "%Y-%b-%d  %H:%M:%S", "%Y-%m-%d %H:%M:%S")
@@ -77,7 +75,7 @@ def _from_lines(path: Path, text: str, columns: int) -> tuple[np.ndarray, np.nda
 
 def _from_mdoc(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints the fields that it does not know
+        with silent("mdocfile"):  # it warns of the fields that it does not know
             table = mdocfile.read(path)
         table = table.sort_values("ZValue", kind="stable")
         angles = table["TiltAngle"].to_numpy(np.float64)
@@ -85,16 +83,7 @@ def _from_mdoc(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise InputError(f"{path}: not a readable .mdoc file with a TiltAngle for every image ({error})") from None
     if not np.isfinite(angles).all():
         raise InputError(f"{path}: no TiltAngle for image {int(np.flatnonzero(~np.isfinite(angles))[0])}")
-    stamps = [_time(str(s)) for s in table["DateTime"]] if "DateTime" in table else [None]
+    stamps = [parse_time(str(s), _MDOC_TIMES) for s in table["DateTime"]] if "DateTime" in table else [None]
     if any(s is None for s in stamps):
         return angles, None
     return angles, np.array([(s - min(stamps)).total_seconds() for s in stamps])
-
-
-def _time(stamp: str) -> datetime | None:
-    for form in _MDOC_TIMES:
-        try:
-            return datetime.strptime(stamp, form)
-        except ValueError:
-            continue
-    return None

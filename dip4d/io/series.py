@@ -1,32 +1,32 @@
-"""Tilt series from files: MRC, TIFF and NumPy."""
+"""Tilt series from files: the one way in."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import mrcfile
 import numpy as np
-import tifffile
 
 from dip4d.errors import InputError
+from dip4d.io import rosetta
 from dip4d.io.angles import find_sidecar, read_angles
+from dip4d.io.arrays import read_h5, read_mat, read_npy, read_npz, read_tiff
+from dip4d.io.folder import read_folder
+from dip4d.io.mrc import read_mrc
+from dip4d.io.raw import Raw
 from dip4d.tilt_series import TiltSeries
 
-_ANGSTROM_PER_NM = 10
-_FEI_RECORD, _FEI_RECORDS = 128, 1024  # bytes of the old FEI extended header, one record for each image
+_SAME_ANGLE_DEG = 0.1
 
-
-@dataclass
-class _Raw:
-    """What a file holds before any convention is imposed: images (t, rows, columns) as stored."""
-
-    images: np.ndarray
-    angles_deg: np.ndarray | None = None
-    times_s: np.ndarray | None = None
-    pixel_nm: float | None = None
+READERS: dict[str, Callable[[Path], Raw]] = {
+    **dict.fromkeys((".mrc", ".ali", ".st", ".rec", ".mrcs"), read_mrc),
+    **dict.fromkeys((".tif", ".tiff"), read_tiff),
+    ".npy": read_npy,
+    ".npz": read_npz,
+    ".mat": read_mat,
+    **dict.fromkeys((".h5", ".hdf5"), read_h5),
+    **dict.fromkeys(rosetta.READERS, rosetta.read_rosetta),
+}
 
 
 def read_tilt_series(
@@ -34,39 +34,40 @@ def read_tilt_series(
 ) -> TiltSeries:
     """Reads a tilt series and converts it to the conventions of `TiltSeries`, sorted by time.
 
-    path: `.mrc .ali .st .rec .mrcs`, `.tif .tiff`, `.npy` or `.npz` (arrays `images`, optional `angles` in degrees,
-        `times` in seconds, `pixel_nm`); images along the first axis.
+    path: a file of one of the kinds in `READERS`, images along the first axis; a sinogram (t, s) in a `.npy`; or a
+        folder of single images (`read_folder`).
     angles: an angle file; if None, the angles in the file's own header, then those of a file beside it.
     tilt_axis: the image axis, 'x' (columns) or 'y' (rows), along which the tilt axis lies.
     pixel_nm: the pixel size, where the file does not know it or is wrong.
-    Raises InputError, naming the file and the remedy.
+    What had to be assumed is in `notes` of the result. Raises InputError, naming the file and the remedy.
     """
     path = Path(path)
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(f"{path}: unknown kind of file; a tilt series is one of {', '.join(_READERS)} (key data.path)")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file (key data.path)")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
-    raw = reader(path)
+    raw = _read(path)
     images = np.asarray(raw.images)
+    found, times = _angles_of(path, angles, raw)
+    if images.ndim == 2 and path.suffix.lower() == ".npy" and len(images) == len(found) > 1:
+        images = images[:, None] if tilt_axis == "y" else images[:, :, None]
+        raw.notes.append("two axes and as many rows as angles: taken as a sinogram (t, s) of one slice")
     if images.ndim != 3 or len(images) < 2:
         raise InputError(f"{path}: a tilt series is a stack of images (t, rows, columns), found shape {images.shape}")
     if images.dtype.kind not in "uif":
         raise InputError(f"{path}: pixels must be real numbers, found {images.dtype}")
-
-    found, times = _angles_of(path, angles, raw)
     for what, values in (("angles", found), ("times", times)):
-        if values is not None and len(values) != len(images):
+        if values is not None and np.shape(values) != (len(images),):
             raise InputError(
-                f"{path}: {len(images)} images of {images.shape[1]} x {images.shape[2]} pixels, but {len(values)} "
+                f"{path}: {len(images)} images of {images.shape[1]} x {images.shape[2]} pixels, but {np.size(values)} "
                 f"{what} in {angles or 'the file'}; give one for each image (key data.angles)"
             )
+    if np.abs(found).max() > 360:
+        raise InputError(f"{path}: {found[np.abs(found).argmax()]:g} is not a tilt angle in degrees")
     if tilt_axis == "x":
         images = images.transpose(0, 2, 1)
+    if times is None:
+        raw.notes.append("no times: one second an image, in the order of the file")
+    if pixel_nm is None and raw.pixel_nm is None:
+        raw.notes.append("the pixel size is unknown (key data.pixel_nm)")
     pixel_nm = raw.pixel_nm if pixel_nm is None else pixel_nm
-    return TiltSeries(images, found, times, pixel_nm, source=str(path)).in_time_order()
+    return TiltSeries(images, found, times, pixel_nm, source=str(path), notes=tuple(raw.notes)).in_time_order()
 
 
 def read_truth(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray:
@@ -76,7 +77,7 @@ def read_truth(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray
         raise InputError(f"{path}: no such file (key data.truth)")
     if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
         raise InputError(f"{path}: truth volumes are .npy or .tif (key data.truth)")
-    volumes = np.asarray(_READERS[path.suffix.lower()](path).images)
+    volumes = np.asarray(READERS[path.suffix.lower()](path).images)
     if volumes.shape != shape:
         raise InputError(f"{path}: truth has shape {volumes.shape}, the volumes will be (t, z, y, x) = {shape}")
     if not np.isfinite(volumes).all():
@@ -84,80 +85,49 @@ def read_truth(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray
     return volumes.astype(np.float32)
 
 
-def _angles_of(path: Path, angles: str | Path | None, raw: _Raw) -> tuple[np.ndarray, np.ndarray | None]:
+def _read(path: Path) -> Raw:
+    if path.is_dir():
+        return read_folder(path, READERS)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{path}: unknown kind of file; a tilt series is one of {', '.join(READERS)} or a folder (key data.path)"
+        )
+    if not path.is_file():
+        raise InputError(f"{path}: no such file (key data.path)")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    return reader(path)
+
+
+def _angles_of(path: Path, angles: str | Path | None, raw: Raw) -> tuple[np.ndarray, np.ndarray | None]:
+    """Angles (t,) in degrees and times (t,) in seconds or None: as the user says, as the file says, as beside it."""
     if angles is not None:
         found, times = read_angles(angles)
         return found, raw.times_s if times is None else times
-    if raw.angles_deg is not None:
-        return raw.angles_deg, raw.times_s
     beside = find_sidecar(path)
+    if raw.angles_deg is not None:
+        found = np.asarray(raw.angles_deg, dtype=np.float64)
+        if not np.isfinite(found).all():
+            raise InputError(f"{path}: not all tilt angles in the file are finite numbers; name a file of them with "
+                             "data.angles=FILE")  # fmt: skip
+        return found, _times_beside(beside, found, raw) if raw.times_s is None else raw.times_s
     if beside is None:
         raise InputError(f"{path}: no tilt angles in the file or beside it; name a file of them with data.angles=FILE")
-    return read_angles(beside)
+    raw.notes.append(f"angles from {beside.name}")
+    found, times = read_angles(beside)
+    return found, raw.times_s if times is None else times
 
 
-def _read_mrc(path: Path) -> _Raw:
+def _times_beside(beside: Path | None, found: np.ndarray, raw: Raw) -> np.ndarray | None:
+    """The times of the file beside a series that has angles only, if it speaks of the same angles."""
+    if beside is None:
+        return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # old FEI files lack the map ID and the machine stamp
-            with mrcfile.open(path, permissive=True) as mrc:
-                data, extended, voxel_nm = mrc.data, mrc.extended_header, float(mrc.voxel_size.x) / _ANGSTROM_PER_NM
-                kind = bytes(mrc.header.exttyp)
-                label = bytes(mrc.header.label[0])
-    except Exception as error:
-        raise InputError(f"{path}: not a readable MRC file ({error})") from None
-    if data is None:
-        raise InputError(f"{path}: not a readable MRC file (the header does not fit the {path.stat().st_size} bytes)")
-    raw = _Raw(np.array(data), pixel_nm=voxel_nm if voxel_nm > 0 else None)
-    if kind in (b"FEI1", b"FEI2"):
-        raw.angles_deg = np.asarray(extended["Alpha tilt"][: len(data)], dtype=np.float64)
-    elif b"Fei Company" in label and extended.nbytes >= _FEI_RECORD * _FEI_RECORDS:
-        records = np.frombuffer(extended.tobytes(), "<f4").reshape(-1, _FEI_RECORD // 4)[: len(data)]
-        raw.angles_deg = records[:, 0].astype(np.float64)
-        raw.pixel_nm = float(records[0, 11]) * 1e9 or None  # metres; the main header of these files is 1 Angstrom
-    return raw
-
-
-def _read_tiff(path: Path) -> _Raw:
-    try:
-        with tifffile.TiffFile(path) as tif:
-            raw = _Raw(tif.asarray().squeeze())
-            if tif.is_ome:
-                pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]
-                pixels = (pixels[0] if isinstance(pixels, list) else pixels)["Pixels"]
-                per_unit = {"nm": 1, "pm": 1e-3, "um": 1e3, "µm": 1e3, "Å": 0.1}.get(
-                    pixels.get("PhysicalSizeXUnit", "µm")
-                )
-                if per_unit and "PhysicalSizeX" in pixels:
-                    raw.pixel_nm = float(pixels["PhysicalSizeX"]) * per_unit
-    except Exception as error:
-        raise InputError(f"{path}: not a readable TIFF file ({error})") from None
-    return raw
-
-
-def _read_npy(path: Path) -> _Raw:
-    try:
-        return _Raw(np.load(path, allow_pickle=False))
-    except Exception as error:
-        raise InputError(f"{path}: not a readable .npy file ({error})") from None
-
-
-def _read_npz(path: Path) -> _Raw:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if "images" not in arrays:
-                raise InputError(f"{path}: holds no array named 'images', only {', '.join(arrays.files) or 'none'}")
-            pixel = float(arrays["pixel_nm"]) if "pixel_nm" in arrays else None
-            return _Raw(arrays["images"], *(arrays[k] if k in arrays else None for k in ("angles", "times")), pixel)
+        angles, times = read_angles(beside)
     except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{path}: not a readable .npz file ({error})") from None
-
-
-_READERS: dict[str, Callable[[Path], _Raw]] = {
-    **dict.fromkeys((".mrc", ".ali", ".st", ".rec", ".mrcs"), _read_mrc),
-    **dict.fromkeys((".tif", ".tiff"), _read_tiff),
-    ".npy": _read_npy,
-    ".npz": _read_npz,
-}
+        return None
+    if times is None or len(angles) != len(found) or np.abs(angles - found).max() > _SAME_ANGLE_DEG:
+        return None
+    raw.notes.append(f"times from {beside.name}")
+    return times

@@ -38,6 +38,20 @@ def write_volumes(
     partial.replace(path)
 
 
+def read_times_and_size(path: Path) -> tuple[np.ndarray, float | None]:
+    """Times in seconds (t,) and voxel size in nm, or None, of a file by `write_volumes`. Raises InputError."""
+    try:
+        with tifffile.TiffFile(path) as tif:
+            frames, slices = tif.series[0].shape[:2]
+            pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+            planes = pixels["Plane"] if isinstance(pixels["Plane"], list) else [pixels["Plane"]]
+            times = np.array([float(plane["DeltaT"]) for plane in planes]).reshape(frames, slices)[:, 0]
+    except Exception as error:
+        raise InputError(f"{path}: not a volume file of a run ({error})") from None
+    size = pixels.get("PhysicalSizeX")
+    return times, None if size is None else float(size)
+
+
 def open_volumes(path: Path) -> np.ndarray:
     """The volumes (t, z, y, x) of a file by `write_volumes`, mapped, not loaded. Raises InputError."""
     try:

@@ -4,7 +4,7 @@ A network is two functions: ``features(z, images)``, what a position z is given 
 progress)``, the orthoslices at any times made from it. Another architecture only has to offer these two.
 """
 
-from dip4d.networks.low_rank import BoundedLowRank, Decoder, VoxelMaps
+from dip4d.networks.low_rank import BoundedLowRank, Clock, Decoder, VoxelMaps, octaves_of_z
 from dip4d.networks.rivals import TDDIP, Dipster
 
-__all__ = ["TDDIP", "BoundedLowRank", "Decoder", "Dipster", "VoxelMaps"]
+__all__ = ["TDDIP", "BoundedLowRank", "Clock", "Decoder", "Dipster", "VoxelMaps", "octaves_of_z"]

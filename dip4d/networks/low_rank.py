@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 _COARSEST = 8  # pixels: the decoder starts from a learned pattern of about this size
 _SHOWN = 2  # scales, from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
+_PACE = 5.0  # the clock learns so many times faster than a weight of the decoder
 _GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
 
 
@@ -66,6 +67,11 @@ class _Layer(nn.Module):
         return F.silu(self.normalise(self.convolve(x)) * (1 + gain) + offset)
 
 
+def octaves_of_z(depth: int, wavelength: float) -> int:
+    """How many octaves of Fourier features make waves of at least so many pixels over `depth` positions."""
+    return max(2, 2 + math.floor(math.log2(max(depth, 1) / wavelength)))
+
+
 def _fourier(z: Tensor, octaves: int) -> Tensor:
     """z in -1..1, (B,), to (B, 1 + 2 octaves)."""
     phase = z[:, None] * (math.pi / 2) * 2 ** torch.arange(octaves, device=z.device)
@@ -93,20 +99,47 @@ class VoxelMaps(nn.Module):
         return torch.lerp(self.maps[below], self.maps[above], share)
 
 
-class BoundedLowRank(nn.Module):
-    """Orthoslices whose logit is a mixture of a few maps, with weights that change smoothly in time:
+class Clock(nn.Module):
+    """The specimen's own time: runs fast where the specimen changes fast, slowly where it rests. From 0 to 1, learned.
 
-        slice(y, x; z, t) = m sigmoid(4 sum_k psi_k(t) D_k(y, x; z) - 2)
+    Between two images it runs evenly; how fast, is one parameter. A sudden event between two images is a jump of the
+    clock, for which no function of time has to be steep. progress: (T,), times of the images, increasing, 0..1.
+    """
+
+    def __init__(self, progress: Tensor) -> None:
+        super().__init__()
+        knots = torch.unique(progress.float())  # images taken at the same time share a knot
+        self.register_buffer("knots", knots, persistent=False)
+        self.pace = nn.Parameter(torch.zeros(max(len(knots) - 1, 1)))
+
+    def forward(self, progress: Tensor) -> Tensor:
+        """Own time, of the shape of progress."""
+        if len(self.knots) < 2:
+            return progress
+        ticks = self.knots.diff() * (_PACE * self.pace).exp()
+        own = torch.cat([ticks.new_zeros(1), ticks.cumsum(0)]) / ticks.sum()
+        after = torch.searchsorted(self.knots, progress.contiguous()).clamp(1, len(self.knots) - 1)
+        share = (progress - self.knots[after - 1]) / self.knots.diff()[after - 1]
+        return torch.lerp(own[after - 1], own[after], share)
+
+
+class BoundedLowRank(nn.Module):
+    """Orthoslices whose logit is a mixture of a few maps, with weights that change smoothly in the specimen's own time:
+
+        slice(y, x; z, t) = m sigmoid(4 sum_k psi_k(clock(t)) D_k(y, x; z) - 2)
 
     D_k: drawn by the decoder, one pass for all times. psi_k: the first `rank` cosines of time, the k-th divided by
     ``1 + damping k``. m: learned, from `brightest`, the intensity per voxel expected of the brightest material.
     Non-negative and bounded; smooth in t however the rows flicker. The low rank outside of a bound follows dynamic
-    shape sensing (Kadu, Lucka and Batenburg), the decoder the deep image prior (Yoo et al. 2021).
+    shape sensing (Kadu, Lucka and Batenburg), the decoder the deep image prior (Yoo et al. 2021). clock: None for the
+    time of the images.
     """
 
-    def __init__(self, decoder: Decoder | VoxelMaps, rank: int, damping: float, brightest: float) -> None:
+    def __init__(
+        self, decoder: Decoder | VoxelMaps, rank: int, damping: float, brightest: float, clock: Clock | None = None
+    ) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.decoder, self.clock = decoder, clock
         self.register_buffer("order", torch.arange(rank).float(), persistent=False)
         self.damping = damping
         self.log_bound = nn.Parameter(torch.tensor(math.log(brightest)))
@@ -117,6 +150,7 @@ class BoundedLowRank(nn.Module):
 
     def render(self, features: Tensor, progress: Tensor) -> Tensor:
         """progress: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
-        psi = torch.cos(math.pi * self.order * progress[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
+        own = progress if self.clock is None else self.clock(progress)
+        psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
         logit = torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))  # (B, n, Y*X)
         return (self.log_bound.exp() * logit.sigmoid()).unflatten(-1, features.shape[2:])

@@ -1,0 +1,129 @@
+"""Says what a tilt series file holds and how it was understood, and draws a montage and a sinogram."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dip4d.checks import Suspect
+    from dip4d.tilt_series import TiltSeries
+
+SUMMARY = "what a file holds: images, tilt axis, angles, times, and what was assumed"
+
+_CERTAIN = 0.5  # a confidence in the tilt axis from which it is taken without being asked for
+_A_LINE = 10  # numbers of one line of the list of intensities
+_MOST_LISTED = 200  # images of which that list is printed
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help="a tilt series, or a folder of images with a csv")
+    parser.add_argument("--angles", type=Path, help="angle file, where the series lacks its own")
+    parser.add_argument("--tilt-axis", choices="xy", help="the image axis along which the tilt axis lies")
+    parser.add_argument("--pixel-nm", type=float, help="pixel size in nm, where the file does not know it")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for the figures; by default this one")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Prints what was understood and writes two figures, under names that are free. Raises InputError."""
+    from dip4d import checks
+    from dip4d.errors import InputError
+    from dip4d.io import read_tilt_series
+
+    if arguments.pixel_nm is not None and not arguments.pixel_nm > 0:
+        raise InputError(f"--pixel-nm={arguments.pixel_nm} must be above 0")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise InputError(f"--out={arguments.out} is a file, not a folder")
+    series = read_tilt_series(arguments.file, arguments.angles, "y", arguments.pixel_nm)
+    looks, confidence = checks.tilt_axis(series.images, series.angles_deg)
+    axis = arguments.tilt_axis or (looks if confidence >= _CERTAIN else "y")
+    if axis == "x" and 1 not in series.shape[1:]:
+        series = replace(series, images=series.images.transpose(0, 2, 1))
+    found = checks.suspects(series)
+
+    print("\n".join(_lines(series, axis, looks, confidence, arguments)))
+    print("\n".join(_intensity_lines(series)))
+    advice = checks.advice(series)
+    print(f"  suspects    {advice or 'none: no image is blank, shifted or of the wrong brightness'}")
+    for note in series.notes or ("nothing",):
+        print(f"  assumed     {note}")
+    for path in _draw(series, found, arguments.out):
+        print(f"  figure      {path}")
+    print(f"  next        {_train_command(arguments, axis)}")
+
+
+def _lines(series: TiltSeries, axis: str, looks: str, confidence: float, arguments: argparse.Namespace) -> list[str]:
+    import numpy as np
+
+    t, z, s = series.shape
+    rows, columns = (z, s) if axis == "y" else (s, z)
+    different = len(np.unique(np.round(series.angles_deg, 3)))
+    moves = np.diff(series.angles_deg)
+    scheme = "one sweep" if (moves >= 0).all() or (moves <= 0).all() else "several sweeps, or scattered"
+    repeated = "" if different == t else f", {different} different"
+    gaps = np.diff(series.times_s)
+    even = (
+        "evenly" if np.ptp(gaps) <= 1e-3 * max(abs(gaps.mean()), 1e-12) else f"{gaps.min():.4g} to {gaps.max():.4g} s"
+    )
+    asked = "as you say" if arguments.tilt_axis else ("by itself" if confidence >= _CERTAIN else "by default")
+    return [
+        str(arguments.file),
+        f"  images      {t} of {rows} x {columns} pixels (rows x columns)",
+        f"  axes        (t, z, s) = ({t}, {z}, {s}): time, along the tilt axis, across it",
+        f"  tilt axis   along image {axis} ({asked}); the images speak for {looks}, confidence {confidence:.2f}"
+        + ("" if confidence >= _CERTAIN else ": look at the figures"),
+        f"  angles      {series.angles_deg.min():g} to {series.angles_deg.max():g} deg, {scheme}{repeated}",
+        f"  times       {series.times_s.min():g} to {series.times_s.max():g} s, apart: {even}",
+        f"  pixel       {'unknown' if series.pixel_nm is None else f'{series.pixel_nm:.4g} nm'}",
+        f"  intensity   {series.images.min():.5g} to {series.images.max():.5g}, mean {series.images.mean():.5g}",
+    ]
+
+
+def _intensity_lines(series: TiltSeries) -> list[str]:
+    """The total intensity of every image above its background, relative to their mean; of long series the extremes."""
+    from dip4d.checks import above_background
+
+    total = above_background(series.images).sum((1, 2), dtype="float64")
+    mean = total.mean()
+    relative = total / mean if mean else total
+    about = f"  total       {mean:.5g} in an image on the mean, above its background; relative to it"
+    if len(total) > _MOST_LISTED:
+        low, high = relative.argmin(), relative.argmax()
+        return [f"{about} {relative[low]:.3f} (image {low}) to {relative[high]:.3f} (image {high})"]
+    lines = [f"{about}, of each image:"]
+    for start in range(0, len(total), _A_LINE):
+        cells = " ".join(f"{r:6.3f}" for r in relative[start : start + _A_LINE])
+        lines.append(f"    {start:4d}      {cells}")
+    return lines
+
+
+def _train_command(arguments: argparse.Namespace, axis: str) -> str:
+    words = ["python train.py", f"data.path={arguments.file}"]
+    words += [f"data.angles={arguments.angles}"] if arguments.angles else []
+    words += [f"data.tilt_axis={axis}"]
+    words += [f"data.pixel_nm={arguments.pixel_nm:g}"] if arguments.pixel_nm else []
+    return " ".join(words)
+
+
+def _draw(series: TiltSeries, found: list[Suspect], folder: Path) -> list[Path]:
+    """The montage and the sinogram, under names that nothing has yet."""
+    from dip4d.commands import figures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = Path(series.source).resolve().stem
+    return [
+        figures.draw_montage(series, found, free_path(folder / f"{stem}-montage.png")),
+        figures.draw_sinogram(series, found, free_path(folder / f"{stem}-sinogram.png")),
+    ]
+
+
+def free_path(path: Path) -> Path:
+    """The path, or the first of path-2, path-3, ... at which there is nothing yet."""
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free
