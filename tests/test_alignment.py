@@ -245,6 +245,13 @@ def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
     assert len(shifts) == 48
     assert (tmp_path / "star_alignment.png").stat().st_size > 10_000
     assert main([str(tmp_path / "none.npz")]) == 2
+    folder = str(tmp_path / "binned")
+    assert (
+        main([str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none", "--bin", "2", "--out", folder]) == 0
+    )
+    binned = Shifts.load(tmp_path / "binned" / "star_shifts.csv")  # in pixels of the file all the same
+    np.testing.assert_allclose(binned.across, shifts.across, atol=0.2)
+    np.testing.assert_allclose(binned.z, shifts.z, atol=0.2)
     assert main([str(tmp_path / "star.npz"), "--bin", "0"]) == 2
     assert "--bin 0 must be at least 1" in capsys.readouterr().err
 

@@ -1,7 +1,8 @@
 """Aligns the images of a tilt series, whether or not the specimen changes while it is taken.
 
-Writes, into the folder of the file or into --out: NAME_aligned.npz (a tilt series for data.path), NAME_shifts.csv,
-NAME_alignment.json (what was found) and NAME_alignment.png (to look at before trusting it).
+Writes, into the folder of the file or into --out: NAME_aligned.npz (a tilt series for data.path), NAME_shifts.csv (in
+pixels of the file, for align.shifts), NAME_alignment.json (what was found) and NAME_alignment.png (to look at before
+trusting it).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dip4d.alignment import align
+from dip4d.alignment import align, on_full_images
 from dip4d.alignment_figure import draw_alignment
 from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
@@ -60,16 +61,16 @@ def main(arguments: list[str]) -> int:
 def run(a: argparse.Namespace) -> str:
     """Aligns and writes; returns a few lines on what was found. Raises InputError."""
     _check(a)
-    series = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
-    print(series.describe(a.tilt_axis), flush=True)
-    series = series.binned(a.bin).without_background(_background(a.background))
+    full = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
+    print(full.describe(a.tilt_axis), flush=True)
+    series = full.binned(a.bin).without_background(_background(a.background))
     tell = lambda line: print(line, flush=True)
     aligned, shifts, report = align(series, not a.no_normalise, a.rotation, a.window, a.rounds, tell)
     folder = Path(a.file).parent if a.out is None else a.out
     folder.mkdir(parents=True, exist_ok=True)
     stem = str(folder / Path(a.file).stem)
     write_npz(aligned, Path(f"{stem}_aligned.npz"))
-    shifts.save(f"{stem}_shifts.csv")
+    on_full_images(shifts, full, a.bin).save(f"{stem}_shifts.csv")
     Path(f"{stem}_alignment.json").write_text(json.dumps(report, indent=1))
     draw_alignment(series, aligned, shifts, report, Path(f"{stem}_alignment.png"))
     return f"{summary(shifts, report)}\nwrote {stem}_aligned.npz, _shifts.csv, _alignment.json, _alignment.png"
