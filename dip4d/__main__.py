@@ -6,7 +6,7 @@ import argparse
 import importlib
 import sys
 
-COMMANDS = ("inspect", "export", "view", "example")  # modules of dip4d.commands, in the order of --help
+COMMANDS = ("inspect", "align", "export", "view", "example")  # modules of dip4d.commands, in the order of --help
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from dip4d.__main__ import main
 from dip4d.alignment import (
     align,
     along_axis,
@@ -20,7 +21,6 @@ from dip4d.alignment import (
     normalised,
     sirt_residual,
 )
-from dip4d.commands.align import main
 from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
 from dip4d.matching import choose_width, match_projections, plans, prediction_residual, register
@@ -237,23 +237,32 @@ def test_a_blank_image_is_suspected_and_harms_no_other(changing):
 def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
     _, measured, _ = changing
     np.savez(tmp_path / "star.npz", images=measured.images, angles=measured.angles_deg, pixel_nm=0.5)
-    assert main([str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none"]) == 0
+    assert main(["align", str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none"]) == 0
     aligned = read_tilt_series(tmp_path / "star_aligned.npz")
     shifts = Shifts.load(tmp_path / "star_shifts.csv")
     assert aligned.shape == measured.shape
     assert aligned.pixel_nm == 0.5
     assert len(shifts) == 48
     assert (tmp_path / "star_alignment.png").stat().st_size > 10_000
-    assert main([str(tmp_path / "none.npz")]) == 2
-    folder = str(tmp_path / "binned")
-    assert (
-        main([str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none", "--bin", "2", "--out", folder]) == 0
-    )
-    binned = Shifts.load(tmp_path / "binned" / "star_shifts.csv")  # in pixels of the file all the same
-    np.testing.assert_allclose(binned.across, shifts.across, atol=0.2)
-    np.testing.assert_allclose(binned.z, shifts.z, atol=0.2)
-    assert main([str(tmp_path / "star.npz"), "--bin", "0"]) == 2
+    assert main(["align", str(tmp_path / "none.npz")]) == 2
+    assert main(["align", str(tmp_path / "star.npz"), "--rounds", "0"]) == 2  # nothing is overwritten
+    assert "star_shifts.csv" in capsys.readouterr().err
+    assert main(["align", str(tmp_path / "star.npz"), "--bin", "0", "--out", str(tmp_path / "new")]) == 2
     assert "--bin 0 must be at least 1" in capsys.readouterr().err
+
+
+def test_shifts_found_on_binned_images_are_saved_in_pixels_of_the_file(tmp_path, changing):
+    """Of 31 pixels one is cut off by binning, and the middle moves by half of it."""
+    clean = changing[0]
+    series = dataclasses.replace(clean, images=clean.images[:, :, :-1])
+    np.savez(tmp_path / "star.npz", images=series.images, angles=series.angles_deg)
+    found = {}
+    for k in ("1", "2"):
+        options = ["--rounds", "0", "--background", "none", "--no-normalise", "--bin", k, "--out", str(tmp_path / k)]
+        assert main(["align", str(tmp_path / "star.npz"), *options]) == 0
+        found[k] = Shifts.load(tmp_path / k / "star_shifts.csv")
+    np.testing.assert_allclose(found["2"].across, found["1"].across, atol=0.2)
+    np.testing.assert_allclose(found["2"].z, found["1"].z, atol=0.2)
 
 
 def needle(real_data, name: str) -> TiltSeries:

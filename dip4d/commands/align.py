@@ -1,15 +1,15 @@
 """Aligns the images of a tilt series, whether or not the specimen changes while it is taken.
 
-Writes, into the folder of the file or into --out: NAME_aligned.npz (a tilt series for data.path), NAME_shifts.csv (in
-pixels of the file, for align.shifts), NAME_alignment.json (what was found) and NAME_alignment.png (to look at before
-trusting it).
+Writes, into the folder of the file or into --out: NAME_aligned.npz (a tilt series for data.path), NAME_shifts.csv
+(in pixels of the file, for align.shifts), NAME_alignment.json (what was found) and NAME_alignment.png (to look at
+before trusting it).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,11 @@ from dip4d.io import read_tilt_series
 from dip4d.shifts import Shifts
 from dip4d.tilt_series import TiltSeries
 
+WRITTEN = ("aligned.npz", "shifts.csv", "alignment.json", "alignment.png")
+SUMMARY = "align the images, whether or not the specimen changes meanwhile"
 
-def parser() -> argparse.ArgumentParser:
-    """The arguments of the command."""
-    p = argparse.ArgumentParser(
-        "python -m dip4d align", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+
+def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("file", metavar="FILE", help="the tilt series")
     p.add_argument("--angles", metavar="FILE", help="angle file, where the series lacks its own")
     p.add_argument(
@@ -44,39 +43,30 @@ def parser() -> argparse.ArgumentParser:
         "--rotation", type=float, metavar="DEG", help="of the tilt axis from z towards s; default: look for it"
     )
     p.add_argument("--out", metavar="FOLDER", type=Path, help="where to write; default: the folder of FILE")
-    return p
 
 
-def main(arguments: list[str]) -> int:
-    """Runs the command; returns 0, or 2 for what cannot be used, after one line that says why."""
-    a = parser().parse_args(arguments)
-    try:
-        print(run(a))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def run(a: argparse.Namespace) -> str:
-    """Aligns and writes; returns a few lines on what was found. Raises InputError."""
-    _check(a)
+def run(a: argparse.Namespace) -> None:
+    """Aligns, writes and prints what was found. Raises InputError."""
+    folder = Path(a.file).parent if a.out is None else a.out
+    paths = {kind: folder / f"{Path(a.file).stem}_{kind}" for kind in WRITTEN}
+    _check(a, paths.values())
     full = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
     print(full.describe(a.tilt_axis), flush=True)
     series = full.binned(a.bin).without_background(_background(a.background))
     tell = lambda line: print(line, flush=True)
     aligned, shifts, report = align(series, not a.no_normalise, a.rotation, a.window, a.rounds, tell)
-    folder = Path(a.file).parent if a.out is None else a.out
     folder.mkdir(parents=True, exist_ok=True)
-    stem = str(folder / Path(a.file).stem)
-    write_npz(aligned, Path(f"{stem}_aligned.npz"))
-    on_full_images(shifts, full, a.bin).save(f"{stem}_shifts.csv")
-    Path(f"{stem}_alignment.json").write_text(json.dumps(report, indent=1))
-    draw_alignment(series, aligned, shifts, report, Path(f"{stem}_alignment.png"))
-    return f"{summary(shifts, report)}\nwrote {stem}_aligned.npz, _shifts.csv, _alignment.json, _alignment.png"
+    write_npz(aligned, paths["aligned.npz"])
+    on_full_images(shifts, full, a.bin).save(paths["shifts.csv"])
+    paths["alignment.json"].write_text(json.dumps(report, indent=1))
+    draw_alignment(series, aligned, shifts, report, paths["alignment.png"])
+    print(f"{summary(shifts, report)}\nwrote {', '.join(map(str, paths.values()))}")
 
 
-def _check(a: argparse.Namespace) -> None:
+def _check(a: argparse.Namespace, paths: Iterable[Path]) -> None:
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise InputError(f"{', '.join(there)}: there already; move it, or name another folder with --out")
     for name, value, least in (("bin", a.bin, 1), ("rounds", a.rounds, 0), ("window", a.window, 4)):
         if value is not None and value < least:
             raise InputError(f"--{name} {value} must be at least {least}")
@@ -109,7 +99,3 @@ def summary(shifts: Shifts, report: dict) -> str:
     if report.get("suspect_images"):
         lines.append(f"warning: images {report['suspect_images']} do not fit the others; look at them (data.exclude)")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
