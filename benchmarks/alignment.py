@@ -1,7 +1,8 @@
-"""How well series are aligned: python benchmarks/alignment.py [star] [needle] [--data FOLDER] [--out FOLDER]
+"""How well series are aligned: python benchmarks/alignment.py [star] [matching] [needle] [--data FOLDER] [--out FOLDER]
 
 star: simulated particles that change shape and composition, each image displaced at random, the tilt axis off the
-middle, against the shifts that are known. needle: the raw NIST needle against the series as its owners aligned it, and
+middle, against the shifts that are known. matching: the same by projection matching alone, from shifts that are off at
+random. needle: the raw NIST needle against the series as its owners aligned it, and
 a figure of a cross-section to look at. Prints tables in Markdown.
 """
 
@@ -25,6 +26,7 @@ from dip4d.algorithms import sirt, window
 from dip4d.alignment import align, coarse, sirt_residual
 from dip4d.alignment_figure import draw_alignment
 from dip4d.io import read_tilt_series
+from dip4d.matching import match_projections
 from dip4d.metrics import psnr
 from dip4d.projector import Geometry, Projector
 from dip4d.shifts import Shifts, apply, without_gauge
@@ -35,6 +37,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 SIZE, FRAMES, DOSE, JITTER, AXIS = 48, 64, 500.0, 2.0, 3.0
+PARTS = ("star", "matching", "needle")
 WIDTH, ITERATIONS = 32, 50  # of the windowed SIRT that scores the star
 
 
@@ -90,6 +93,17 @@ def star(seed: int, scheme: str) -> str:
     )  # fmt: skip
 
 
+def matching(rms: float) -> str:
+    """A line of the table: projection matching from shifts that are off by `rms` pixels."""
+    clean, _ = simulate("nanostar_alloying", SIZE, FRAMES, "grs", 0, 0)
+    rng = np.random.default_rng(5)
+    true = Shifts(rng.normal(0, JITTER, FRAMES), rng.normal(0, JITTER, FRAMES), AXIS)
+    start = true.plus(rng.normal(0, rms, FRAMES), rng.normal(0, rms, FRAMES))
+    found = match_projections(displaced(clean, true, 0), start, WIDTH, rounds=20)
+    cells = [f"{z:.2f} / {s:.2f}" for z, s in (errors(shifts, true, clean.angles_deg) for shifts in (start, found))]
+    return f"| {' | '.join(cells)} |"
+
+
 def needle(data: Path, out: Path, binning: int) -> None:
     """Prints the residuals; draws the alignment and cross-sections of both series."""
     import h5py
@@ -132,7 +146,7 @@ def draw_sections(series: dict[str, TiltSeries], binning: int, path: Path) -> No
 
 def main(arguments: list[str]) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("what", nargs="*", choices=["star", "needle"], default=["star", "needle"])
+    p.add_argument("what", nargs="*", default=PARTS, help=", ".join(PARTS))
     p.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
     p.add_argument("--out", type=Path, default=Path("."))
     p.add_argument("--bin", type=int, default=1, help="binning of the needle")
@@ -146,6 +160,10 @@ def main(arguments: list[str]) -> None:
         for scheme in ("grs", "pingpong"):
             for seed in range(a.seeds):
                 print(star(seed, scheme), flush=True)
+    if "matching" in a.what:
+        print("\n| start | by projection matching alone |\n|---|---|")
+        for rms in (0.5, 1.0, 2.0):
+            print(matching(rms), flush=True)
     if "needle" in a.what:
         needle(a.data, a.out, a.bin)
 

@@ -335,7 +335,7 @@ def _coarse_across(series: TiltSeries, shifts: Shifts, closed: bool) -> Shifts:
 def _on_small_images(find: Callable[[TiltSeries, Shifts], Shifts], series: TiltSeries, shifts: Shifts) -> Shifts:
     """What `find` makes of the shifts on images binned to a size at which it is quick."""
     k = _scales(series.shape)[0]
-    return _finer(find(series.binned(k), _coarser(shifts, series, k)), series, k)
+    return on_full_images(find(series.binned(k), on_binned_images(shifts, series, k)), series, k)
 
 
 def align(
@@ -355,7 +355,7 @@ def align(
     """
     tell = progress or (lambda _: None)
     scales = _scales(series.shape)
-    residual = lambda shifts: sirt_residual(series.binned(scales[0]), _coarser(shifts, series, scales[0]))
+    residual = lambda shifts: sirt_residual(series.binned(scales[0]), on_binned_images(shifts, series, scales[0]))
     began = Shifts.none(len(series.images))
     shifts, report = coarse(series, rotation_deg)
     tell(f"coarse: {report['along_z']} along z, {report['along_s']} across")
@@ -387,15 +387,15 @@ def _match(
 ) -> tuple[Shifts, dict]:
     """Projection matching at each scale, coarse to fine; the residuals it reports are those at the coarsest."""
     frames, smallest = len(series.images), series.binned(scales[0])
-    began = _coarser(shifts, series, scales[0])
+    began = on_binned_images(shifts, series, scales[0])
     if width is None:
         widths = [w for w in (frames // 2, frames // 4, frames // 8) if w >= 8]
         width = choose_width(smallest, began, widths)
     for k in scales:
         tell(f"projection matching in windows of {width} of {frames} images, {k} x {k} pixels binned")
-        matched = match_projections(series.binned(k), _coarser(shifts, series, k), width, rounds, progress=tell)
-        shifts = _finer(matched, series, k)
-    residuals = [prediction_residual(smallest, s, width) for s in (began, _coarser(shifts, series, scales[0]))]
+        matched = match_projections(series.binned(k), on_binned_images(shifts, series, k), width, rounds, progress=tell)
+        shifts = on_full_images(matched, series, k)
+    residuals = [prediction_residual(smallest, s, width) for s in (began, on_binned_images(shifts, series, scales[0]))]
     return shifts, {
         "window": width,
         "left_out_residual_coarse": residuals[0].tolist(),
@@ -409,13 +409,13 @@ def _scales(shape: tuple[int, int, int]) -> list[int]:
     return sorted({-(-max(shape[1:]) // size) for size in (LARGEST, 2 * LARGEST)}, reverse=True)
 
 
-def _coarser(shifts: Shifts, series: TiltSeries, k: int) -> Shifts:
+def on_binned_images(shifts: Shifts, series: TiltSeries, k: int) -> Shifts:
     """The shifts for the series binned by k, whose middle is not quite that of the series if pixels were cut off."""
     return replace(s := shifts.scaled(1 / k), axis=s.axis - _middle(series.shape[2], k) / k)
 
 
-def _finer(shifts: Shifts, series: TiltSeries, k: int) -> Shifts:
-    """The inverse of `_coarser`."""
+def on_full_images(shifts: Shifts, series: TiltSeries, k: int) -> Shifts:
+    """The inverse of `on_binned_images`."""
     return replace(s := shifts.scaled(k), axis=s.axis + _middle(series.shape[2], k))
 
 

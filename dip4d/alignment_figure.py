@@ -75,8 +75,11 @@ def _draw_residuals(axis, report: dict) -> None:
             axis.plot(report[key], label=word, **style)
     for image in report.get("suspect_images", []):
         axis.axvline(image, color="#c1121f", alpha=0.25)
-    sirt = f"SIRT {report['sirt_residual_before']:.3f} to {report['sirt_residual_after']:.3f}"
-    axis.set(title=f"left-out images; {sirt}", xlabel="image, by time", ylabel="relative")
+    axis.set(
+        title=f"SIRT residual {report['sirt_residual_before']:.3f} to {report['sirt_residual_after']:.3f}",
+        xlabel="image, by time",
+        ylabel="misfit of left-out images",
+    )
     axis.set_ylim(bottom=0)
     if axis.lines:
         axis.legend(frameon=False)

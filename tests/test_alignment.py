@@ -251,6 +251,20 @@ def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
     assert "--bin 0 must be at least 1" in capsys.readouterr().err
 
 
+def test_shifts_found_on_binned_images_are_saved_in_pixels_of_the_file(tmp_path, changing):
+    """Of 31 pixels one is cut off by binning, and the middle moves by half of it."""
+    clean = changing[0]
+    series = dataclasses.replace(clean, images=clean.images[:, :, :-1])
+    np.savez(tmp_path / "star.npz", images=series.images, angles=series.angles_deg)
+    found = {}
+    for k in ("1", "2"):
+        options = ["--rounds", "0", "--background", "none", "--no-normalise", "--bin", k, "--out", str(tmp_path / k)]
+        assert main(["align", str(tmp_path / "star.npz"), *options]) == 0
+        found[k] = Shifts.load(tmp_path / k / "star_shifts.csv")
+    np.testing.assert_allclose(found["2"].across, found["1"].across, atol=0.2)
+    np.testing.assert_allclose(found["2"].z, found["1"].z, atol=0.2)
+
+
 def needle(real_data, name: str) -> TiltSeries:
     """The measured needle, less its background, binned by 4: raw from its microscope, or as NIST aligned it."""
     if name == "raw":

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dip4d.alignment import align
+from dip4d.alignment import align, on_full_images
 from dip4d.alignment_figure import draw_alignment
 from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
@@ -50,14 +50,14 @@ def run(a: argparse.Namespace) -> None:
     folder = Path(a.file).parent if a.out is None else a.out
     paths = {kind: folder / f"{Path(a.file).stem}_{kind}" for kind in WRITTEN}
     _check(a, paths.values())
-    series = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
-    print(series.describe(a.tilt_axis), flush=True)
-    series = series.binned(a.bin).without_background(_background(a.background))
+    full = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
+    print(full.describe(a.tilt_axis), flush=True)
+    series = full.binned(a.bin).without_background(_background(a.background))
     tell = lambda line: print(line, flush=True)
     aligned, shifts, report = align(series, not a.no_normalise, a.rotation, a.window, a.rounds, tell)
     folder.mkdir(parents=True, exist_ok=True)
     write_npz(aligned, paths["aligned.npz"])
-    shifts.scaled(a.bin).save(paths["shifts.csv"])
+    on_full_images(shifts, full, a.bin).save(paths["shifts.csv"])
     paths["alignment.json"].write_text(json.dumps(report, indent=1))
     draw_alignment(series, aligned, shifts, report, paths["alignment.png"])
     print(f"{summary(shifts, report)}\nwrote {', '.join(map(str, paths.values()))}")
