@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,16 @@ def residual_per_image(predicted: np.ndarray, measured: np.ndarray, counted: np.
     usual = np.sqrt(squares(measured).sum() / max(int(pixels.sum()), 1))
     misfit = squares(predicted - measured).sum((1, 2)) / np.where(pixels > 0, pixels, np.nan)
     return np.sqrt(misfit) / max(float(usual), 1e-30)
+
+
+def suspects(residuals: np.ndarray, unseen: Sequence[int] = ()) -> list[int]:
+    """Images whose residual (t,) tells that they do not belong: `outliers`, and of the `unseen` ones, which the fit had
+    to predict and so misses by more, those twice as far off as any that is no outlier.
+    """
+    seen = np.delete(np.arange(len(residuals)), list(unseen))
+    bad = outliers(residuals[seen])
+    usual = float(np.nanmax(residuals[seen][~bad], initial=0))
+    return sorted(seen[bad].tolist() + [t for t in unseen if residuals[t] > 2 * usual])
 
 
 def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:
