@@ -227,9 +227,8 @@ def write_resolution(config: Config, folder: Path, module: DIP4D, data: TiltRows
     movies = [(v.numpy() for v in half.volumes(data, progress)) for half in fit_halves(config, module, data)]
     found = resolution.record(resolution.mean_correlation(*movies), data.series.pixel_nm)
     run_folder.add_metrics(folder, {"resolution": found})
-    said = [f"{found[k]:.3g}" if found[k] else "none" for k in ("fixed", "half_bit")]
-    print(f"Resolution (FSC of half the images each): {said[0]} {found['unit']} at {resolution.FIXED}, {said[1]} at "
-          "half a bit", flush=True)  # fmt: skip
+    fixed, half_bit = (resolution.in_words(found, threshold) for threshold in ("fixed", "half_bit"))
+    print(f"Resolution, from half of the images each: {fixed} at {resolution.FIXED}, {half_bit} at half a bit")
 
 
 def save_shifts(config: Config, folder: Path, module: DIP4D) -> None:

@@ -76,6 +76,14 @@ def record(fsc: ShellCorrelation, pixel_nm: float | None) -> dict[str, Any]:
     }
 
 
+def in_words(found: dict[str, Any], threshold: str) -> str:
+    """The resolution of a `record` at the threshold `fixed` or `half_bit`, with its unit."""
+    value, finest = found[threshold], 1 / found["frequency"][-1]
+    if value is None:
+        return "none"
+    return f"{value:.3g} {found['unit']}" + (" or finer (Nyquist)" if value <= finest * (1 + 1e-9) else "")
+
+
 def _window(shape: tuple[int, ...], taper: float) -> np.ndarray:
     z, y, x = (tukey(n, taper) for n in shape)
     return z[:, None, None] * y[:, None] * x
