@@ -59,7 +59,7 @@ class Data:
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
     hold_out_images: float = key(
         0.03, "Share of whole images held out of everything, to measure how well they are predicted; none with "
-        "align.refine, which has to see an image to place it.", low=0.0, high=0.3,
+        "align.refine, which has to see an image to place it.", low=0.0, high=0.2,
     )  # fmt: skip
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 

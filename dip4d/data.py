@@ -58,14 +58,14 @@ class Batch:
 def choose_held_out_images(frames: int, share: float, seed: int) -> list[int]:
     """Whole images kept aside: one in each of as many equal parts of the series, drawn from its middle half.
 
-    Neither the first two nor the last two, and no two in a row. At least one unless `share` is 0; none of fewer than
-    10 images, which can spare none.
+    Neither the first two nor the last two, and no two in a row while `share` is at most 0.2. At least one unless it
+    is 0; none of fewer than 10 images, which can spare none.
     """
     if share == 0 or frames < FEWEST:
         return []
     count = max(1, round(share * frames))
     places = np.arange(count) + np.random.default_rng((seed, frames)).uniform(0.25, 0.75, count)
-    return [t for t in (places * frames / count).astype(int).tolist() if 2 <= t < frames - 2]
+    return np.clip((places * frames / count).astype(int), 2, frames - 3).tolist()
 
 
 def rows_of(images: Sequence[int], frames: int, slices: int) -> Tensor:

@@ -185,11 +185,12 @@ class DIP4D(L.LightningModule):
 
     def held_out_images_error(self, data: TiltRows) -> float:
         """Relative error of the images kept aside as a whole; NaN if there are none."""
-        return relative_error(squares(*self.projected(data, data.unseen_images)))
+        images = data.unseen_images
+        return relative_error(squares(*self.projected(data, images))) if images else math.nan
 
     @torch.no_grad()
     def projected(self, data: TiltRows, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Some images as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
+        """Some images, one or more, as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
 
         What the fit has not seen is predicted from what it has. Refined poses apply to both.
         """

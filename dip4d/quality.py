@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from dip4d.tilt_series import TiltSeries
 
@@ -57,13 +58,16 @@ def residual_per_image(predicted: np.ndarray, measured: np.ndarray, counted: np.
 
 
 def suspects(residuals: np.ndarray, unseen: Sequence[int] = ()) -> list[int]:
-    """Images whose residual (t,) tells that they do not belong: `outliers`, and of the `unseen` ones, which the fit had
-    to predict and so misses by more, those twice as far off as any that is no outlier.
+    """Images whose residual (t,) stands out from those of their neighbours in time.
+
+    Where the specimen changes fast all residuals are large, so each is judged by its ratio to the median of the seven
+    images around it: an outlier, and 1.5 or more; 2 for the `unseen` images, which the fit had to predict. Four bad
+    images in a row hide each other.
     """
-    seen = np.delete(np.arange(len(residuals)), list(unseen))
-    bad = outliers(residuals[seen])
-    usual = float(np.nanmax(residuals[seen][~bad], initial=0))
-    return sorted(seen[bad].tolist() + [t for t in unseen if residuals[t] > 2 * usual])
+    ratio = residuals / np.maximum(median_filter(residuals, 7, mode="mirror"), 1e-30)
+    least = np.full(len(residuals), 1.5)
+    least[list(unseen)] = 2
+    return np.flatnonzero(outliers(ratio) & (ratio > least)).tolist()
 
 
 def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:
