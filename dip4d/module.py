@@ -190,9 +190,9 @@ class DIP4D(L.LightningModule):
 
     @torch.no_grad()
     def projected(self, data: TiltRows, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Some images, one or more, as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
+        """Some images as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
 
-        What the fit has not seen is predicted from what it has. Refined poses apply to both.
+        frames: one or more. What the fit has not seen is predicted from what it has. Refined poses apply to both.
         """
         predicted, measured = [], []
         for z in torch.arange(len(data.rows)).split(data.slices):

@@ -67,7 +67,7 @@ def suspects(residuals: np.ndarray, unseen: Sequence[int] = ()) -> list[int]:
     ratio = residuals / np.maximum(median_filter(residuals, 7, mode="mirror"), 1e-30)
     least = np.full(len(residuals), 1.5)
     least[list(unseen)] = 2
-    return np.flatnonzero(outliers(ratio) & (ratio > least)).tolist()
+    return np.flatnonzero(outliers(ratio, limit=4.0) & (ratio > least)).tolist()
 
 
 def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:
