@@ -8,11 +8,11 @@ Without arguments: simulates a dynamic nanoparticle and reconstructs it. Later a
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import dip4d  # noqa: F401  # before torch: see there
@@ -24,10 +24,11 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch import nn
 
-from dip4d import callbacks, checks, io, run_folder, tracking, uncertainty
+from dip4d import callbacks, checks, io, resolution, run_folder, tracking, uncertainty
+from dip4d.algorithms import evenly
 from dip4d.config import Config, check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional, brightest_voxel, noise, whole_series
-from dip4d.data import TiltRows, choose_held_out
+from dip4d.data import TiltRows, choose_held_out, choose_held_out_images, rows_of
 from dip4d.errors import InputError
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
@@ -83,8 +84,11 @@ def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     return series, truth
 
 
-def build_network(config: Config, series: TiltSeries, brightest: float) -> nn.Module:
-    """The network of the configuration, for a series whose brightest material has this intensity per voxel."""
+def build_network(config: Config, series: TiltSeries, seen: TiltSeries, brightest: float) -> nn.Module:
+    """The network of the configuration, for a series of which it may see some images.
+
+    brightest: intensity per voxel of the brightest material.
+    """
     n = config.network
     _, depth, bins = series.shape
     shape = (bins, bins)
@@ -96,26 +100,27 @@ def build_network(config: Config, series: TiltSeries, brightest: float) -> nn.Mo
         case "tddip":
             return TDDIP(shape, depth, brightest, octaves)
         case "voxels":
-            maps: nn.Module = VoxelMaps(whole_series(series, n.start_iterations), n.rank, brightest)
+            maps: nn.Module = VoxelMaps(whole_series(seen, n.start_iterations), n.rank, brightest)
         case "dip":
             maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, octaves)
     clock = Clock(torch.from_numpy(series.progress)) if n.clock else None
     return BoundedLowRank(maps, n.rank, n.damping, brightest, clock)
 
 
-def build_module(config: Config, series: TiltSeries, began: float) -> DIP4D:
-    """Network, microscope and loss for a series, put together."""
+def build_module(config: Config, series: TiltSeries, began: float, unseen: Sequence[int] = ()) -> DIP4D:
+    """Network, microscope and loss for a series, put together. unseen: images that must not influence them."""
     t, n = config.train, config.network
     bins = series.shape[2]
-    brightest, brightest_pixel = brightest_voxel(series), float(series.images.max())
-    variance = 100 * (noise(series) / brightest_pixel) ** 2  # in the units of the loss
+    seen = series.without_images(unseen)
+    brightest, brightest_pixel = brightest_voxel(seen), float(seen.images.max())
+    variance = 100 * (noise(seen) / brightest_pixel) ** 2  # in the units of the loss
     seconds = None
     if t.max_minutes is not None:
         budget = 60 * t.max_minutes
         seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
-        seconds /= 1 + uncertainty.SHARE * config.uncertainty.members
+        seconds /= 1 + uncertainty.SHARE * config.uncertainty.members + 2 * resolution.SHARE * config.compare.resolution
     return DIP4D(
-        build_network(config, series, brightest),
+        build_network(config, series, seen, brightest),
         Microscope((bins, bins), bins),
         {"squared": SquaredError, "geman_mcclure": GemanMcClure}[t.loss](brightest_pixel),
         Schedule(t.steps, seconds, began, constant=t.schedule == "constant"),
@@ -160,9 +165,9 @@ def fit_members(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
     steps = max(1, round(uncertainty.SHARE * module.trainer.global_step))
     for k in range(config.uncertainty.members):
         seed = config.run.seed + 1 + k
-        unseen = uncertainty.half_of_rows(data.held, seed)
+        unseen = uncertainty.half_of_rows(data.held | data.unseen, seed) | data.unseen
         rows = TiltRows(data.series, data.held, config.train.slices, steps, seed, unseen)
-        member = build_module(config, data.series, time.monotonic())
+        member = build_module(config, data.series, time.monotonic(), data.unseen_images)
         member.schedule = Schedule(steps, constant=config.train.schedule == "constant")
         member.load_state_dict(module.state_dict())
         make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(member, rows)
@@ -182,11 +187,48 @@ def write_uncertainty(config: Config, folder: Path, module: DIP4D, data: TiltRow
     if truth is not None:
         volumes = (v.numpy() for v in module.volumes(data, data.progress))
         shares = uncertainty.calibration(volumes, uncertainty.spread(movies(data.progress)), truth)
-        (folder / run_folder.METRICS).write_text(json.dumps(read_metrics(folder) | {"uncertainty": shares}, indent=1))
+        run_folder.add_metrics(folder, {"uncertainty": shares})
         print(
             f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
             f"truth and {shares['within_2_sigma']:.0%} within two"
         )
+
+
+def fit_halves(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
+    """A network fitted to the even images and one to the odd ones, of those that the fit has seen.
+
+    Each begins from weights of its own: going on from the fitted ones, which know both halves, they would agree too
+    well. In `resolution.SHARE` of the steps, on all rows of their images, with the poses that the fit has found.
+    """
+    steps = max(1, round(resolution.SHARE * module.trainer.global_step))
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, hold_out=0.0))
+    frames, depth, _ = data.series.shape
+    seen = np.setdiff1d(np.arange(frames), data.unseen_images)
+    networks = []
+    for k, half in enumerate(resolution.odd_and_even(len(seen))):
+        unseen = np.setdiff1d(np.arange(frames), seen[half]).tolist()
+        mask, seed = rows_of(unseen, frames, depth), config.run.seed + 1 + k
+        rows = TiltRows(data.series, torch.zeros_like(mask), config.train.slices, steps, seed, mask)
+        torch.manual_seed(seed)
+        network = build_module(config, data.series, time.monotonic(), unseen)
+        network.schedule = Schedule(steps, constant=config.train.schedule == "constant")
+        if module.poses is not None:
+            network.poses.load_state_dict(module.poses.state_dict())
+            network.poses.requires_grad_(False)
+        make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(network, rows)
+        networks.append(network)
+    return networks
+
+
+def write_resolution(config: Config, folder: Path, module: DIP4D, data: TiltRows) -> None:
+    """Fits the halves, and writes how far they agree: the mean Fourier shell correlation over the key frames."""
+    print("Fitting the even and the odd images for the resolution", flush=True)
+    progress = data.progress[evenly(len(data.progress), callbacks.KEY_FRAMES)]
+    movies = [(v.numpy() for v in half.volumes(data, progress)) for half in fit_halves(config, module, data)]
+    found = resolution.record(resolution.mean_correlation(*movies), data.series.pixel_nm)
+    run_folder.add_metrics(folder, {"resolution": found})
+    fixed, half_bit = (resolution.in_words(found, threshold) for threshold in ("fixed", "half_bit"))
+    print(f"Resolution, from half of the images each: {fixed} at {resolution.FIXED}, {half_bit} at half a bit")
 
 
 def save_shifts(config: Config, folder: Path, module: DIP4D) -> None:
@@ -223,9 +265,12 @@ def run_experiment(arguments: list[str]) -> Path:
     if config.output.times is not None:
         series.progress_at(config.output.times)
     frames, depth, _ = series.shape
-    held_out = choose_held_out(frames, depth, config.data.hold_out, config.run.seed)
-    data = TiltRows(series, held_out, config.train.slices, config.train.steps, config.run.seed)
-    module = build_module(config, series, began)
+    share = 0.0 if config.align.refine else config.data.hold_out_images
+    images = choose_held_out_images(frames, share, config.run.seed)
+    unseen = rows_of(images, frames, depth)
+    held_out = choose_held_out(frames, depth, config.data.hold_out, config.run.seed, images)
+    data = TiltRows(series, held_out, config.train.slices, config.train.steps, config.run.seed, unseen)
+    module = build_module(config, series, began, images)
     conventional = Conventional(
         series,
         held_out,
@@ -236,6 +281,7 @@ def run_experiment(arguments: list[str]) -> Path:
         seed=config.run.seed,
         seconds=SEARCH_SHARE * 60 * (config.train.max_minutes or np.inf),
         device="cuda" if torch.cuda.is_available() and config.trainer.get("accelerator", "auto") != "cpu" else "cpu",
+        unseen=unseen,
     )
 
     folder = run_folder.create(folder, config.run)
@@ -252,6 +298,7 @@ def run_experiment(arguments: list[str]) -> Path:
             callbacks.Volumes(folder, config.output.times),
             callbacks.Pictures(),
             callbacks.Comparison(folder, conventional, config.compare.methods, truth, began, scoring),
+            callbacks.Trust(folder, config.data.exclude),
         ],
         logger,
     )
@@ -268,6 +315,8 @@ def run_experiment(arguments: list[str]) -> Path:
             save_shifts(config, folder, module)
         if config.uncertainty.members:
             write_uncertainty(config, folder, module, data, truth)
+        if config.compare.resolution:
+            write_resolution(config, folder, module, data)
         metrics = read_metrics(folder)
         print_table(metrics)
         figures = draw_figures(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -22,7 +21,8 @@ from dip4d.data import TiltRows
 from dip4d.io import write_volumes
 from dip4d.metrics import psnr, ssim
 from dip4d.module import DIP4D
-from dip4d.run_folder import CHECKPOINT, METRICS, ORTHOSLICES, VOLUMES
+from dip4d.quality import mass_trend, masses_of_images, masses_of_volumes, residual_per_image, suspects
+from dip4d.run_folder import CHECKPOINT, ORTHOSLICES, VOLUMES, add_metrics
 from dip4d.tilt_series import TiltSeries
 from dip4d.tracking import log_comparison, log_frames, log_picture
 
@@ -156,7 +156,8 @@ class Comparison(L.Callback):
             baseline = self.conventional.baseline(name)
             self.baselines.append(baseline)
             found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
-            held_out = "" if baseline.held_out is None else f", held-out error {baseline.held_out:.4f}"
+            errors = (("rows", baseline.held_out), ("images", baseline.held_out_images))
+            held_out = "".join(f", error of held-out {what} {e:.4f}" for what, e in errors if e is not None)
             print(f"{name}: {found}{held_out}", flush=True)
             if trainer.logger is not None and baseline.held_out is not None:
                 trainer.logger.log_metrics({f"held_out/{name}": baseline.held_out}, step=trainer.global_step)
@@ -170,6 +171,7 @@ class Comparison(L.Callback):
         metrics: dict = {
             "methods": {"dip": self._score(v.numpy() for v in module.volumes(data, data.progress))},
             "held_out": {"dip": none_if_nan(module.held_out_error(data))},
+            "held_out_images": {"dip": none_if_nan(module.held_out_images_error(data))},
         }
         pictures = orthoslices("dip", ours, data)
         for baseline in self.baselines:
@@ -180,6 +182,8 @@ class Comparison(L.Callback):
             metrics["methods"][baseline.name] = scores | {"settings": baseline.settings}
             if baseline.held_out is not None:
                 metrics["held_out"][baseline.name] = baseline.held_out
+            if baseline.held_out_images is not None:
+                metrics["held_out_images"][baseline.name] = baseline.held_out_images
         if self.truth is not None:
             pictures |= orthoslices("truth", [self.truth[t] for t in key_frames], data)
         metrics |= {
@@ -192,7 +196,7 @@ class Comparison(L.Callback):
             "pixel_nm": data.series.pixel_nm,
         }
         np.savez(self.run / ORTHOSLICES, frames=np.array(key_frames), **pictures)
-        (self.run / METRICS).write_text(json.dumps(metrics, indent=1, allow_nan=False))
+        add_metrics(self.run, metrics)
         if trainer.logger is not None:
             log_frames(trainer.logger, metrics["methods"])
             log_comparison(trainer.logger, metrics)
@@ -207,6 +211,46 @@ class Comparison(L.Callback):
             scores["psnr"].append(None if volume is None else psnr(volume, truth, data_range))
             scores["ssim"].append(None if volume is None else none_if_nan(ssim(volume, truth, data_range)))
         return scores
+
+
+class Trust(L.Callback):
+    """Adds to metrics.json what tells without truth how far to trust the result, and warns of images that do not fit.
+
+    The residual of each image, relative to the rms of all; the total mass of the images and of the volumes against
+    time. excluded: images left out before; images are named as `data.exclude` counts them.
+    """
+
+    def __init__(self, run: Path, excluded: Sequence[int] = ()) -> None:
+        self.run, self.excluded = run, sorted(set(excluded))
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        data: TiltRows = trainer.datamodule
+        frames = len(data.progress)
+        numbers = np.setdiff1d(np.arange(frames + len(self.excluded)), self.excluded)
+        predicted, measured = (v.numpy() for v in module.projected(data, range(frames)))
+        residuals = residual_per_image(predicted, measured)
+        suspect = numbers[suspects(residuals, data.unseen_images)].tolist()
+        masses = masses_of_images(data.series)
+        trend = mass_trend(masses, data.series.times_s)
+        volumes = masses_of_volumes(v.numpy() for v in module.volumes(data, data.progress))
+        mass = {"images": masses.tolist(), "volumes": volumes.tolist()}
+        mass |= {"slope": none_if_nan(trend.slope), "scatter": none_if_nan(trend.scatter)}
+        found = {"images": numbers.tolist(), "unseen_images": numbers[data.unseen_images].tolist()}
+        found |= {"residual_per_image": residuals.tolist(), "suspect_images": suspect, "mass": mass}
+        add_metrics(self.run, found)
+        if suspect:
+            exclude = ",".join(map(str, sorted({*self.excluded, *suspect})))
+            print(
+                f"warning: the reconstruction explains {_named(suspect)} worse than the others; look at "
+                f"{'it' if len(suspect) == 1 else 'them'}, and leave out what is bad with data.exclude=[{exclude}]",
+                flush=True,
+            )
+
+
+def _named(images: Sequence[int]) -> str:
+    return f"image{'s' if len(images) > 1 else ''} {', '.join(map(str, images))}"
 
 
 def densest_slice(images: np.ndarray) -> int:

@@ -57,6 +57,10 @@ class Data:
     )
     exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
+    hold_out_images: float = key(
+        0.03, "Share of whole images held out of everything, to measure how well they are predicted; none with "
+        "align.refine, which has to see an image to place it.", low=0.0, high=0.2,
+    )  # fmt: skip
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 
 
@@ -131,6 +135,10 @@ class Compare:
     windows: list[int] = key(
         [10, 20, 30, 40, 60, 80], "Widths in images of the sliding window; the best is used.", low=2
     )
+    resolution: bool = key(
+        False, "Estimate the resolution by Fourier shell correlation of two further fits, to the odd and to the even "
+        "images, which together take about as long as the fit itself."
+    )  # fmt: skip
 
 
 @dataclass

@@ -8,7 +8,8 @@ SIRT, FBP, EM and TV, each in three scopes:
   noise: "conventional tomography", which the experiment cannot have. Needs the truth.
 
 The number of iterations, the width of the window and the weight are those that score best: against the truth where
-there is one, else on held-out rows. Scores use all rows; the held-out error uses what the network sees.
+there is one, else on held-out rows. Scores use all rows; the held-out error uses what the network sees. Images kept
+aside as a whole are used for nothing but the error of predicting them.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class Choice:
 class Baseline:
     """A conventional reconstruction. volume(t) makes its volume (z, y, x) at frame t, on the CPU.
 
-    settings: what was found best, for the record. held_out: relative error on the held-out rows; None if not defined.
-    seconds: what one frame takes.
+    settings: what was found best, for the record. held_out, held_out_images: relative error on the held-out rows and on
+    the images kept aside as a whole; None if not defined. seconds: what one frame takes.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Baseline:
     settings: dict[str, float]
     held_out: float | None
     seconds: float
+    held_out_images: float | None = None
 
 
 class Conventional:
@@ -82,7 +84,8 @@ class Conventional:
     series: images (t, z, s). held_out: (Z, T), True for rows kept aside. truth: (t, z, y, x) or None. iterations: the
     most to try. windows: the widths to try. dose: counts at the brightest pixel of the series that a frozen frame is
     reconstructed from, 0 for no noise. seconds: about how long the choice of the settings of one method may take, and
-    its held-out error again; what is best by then is taken.
+    its held-out error again; what is best by then is taken. unseen: (Z, T), True for the rows of images kept aside as a
+    whole; none if None.
     """
 
     def __init__(
@@ -96,18 +99,21 @@ class Conventional:
         seed: int = 0,
         device: torch.device | str = "cpu",
         seconds: float = math.inf,
+        unseen: Tensor | None = None,
     ) -> None:
         self.seconds = seconds
         self.frames, self.depth, self.bins = series.shape
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
         self.held_out = held_out.to(device)
-        self.known = (~self.held_out).float()
+        self.unseen = torch.zeros_like(self.held_out) if unseen is None else unseen.to(device)
+        self.seen, self.known = (~self.unseen).float(), (~(self.held_out | self.unseen)).float()
+        images = torch.from_numpy(series.images)[~self.unseen.all(0).cpu()]
+        self.brightest, self.noise = float(images.max()), _noise(images)
         self.truth = truth
         self.data_range = None if truth is None else float(truth.max())
         self.max_angle = float(np.abs(series.angles_deg).max())
         self.iterations, self.dose, self.seed, self.device = iterations, dose, seed, device
-        self.brightest = float(series.images.max())
         self.windows = sorted({min(w, self.frames) for w in windows})
         self.sample = np.array(evenly(self.depth, SLICES))
         looks = LOOKS if truth is not None else LOOKS // 2  # held-out rows call for many more iterations
@@ -120,14 +126,15 @@ class Conventional:
 
     def _whole(self, name: str, algorithm: str) -> Baseline:
         A = self._operator(self.angles)
-        known = self.known[self.sample] if self.truth is None else None
+        known = (self.known if self.truth is None else self.seen)[self.sample]
         frames = range(self.frames) if self.truth is None else self.looks
         choice = self._choose(algorithm, [(A, self.rows[self.sample], known)], [frames], self.seconds)
         volume_of_known = choice(A, self.rows, self.known)
-        error = self._held_out_error(lambda t: volume_of_known)
+        errors = self._held_out_errors(lambda t: volume_of_known)
         began = time.monotonic()
-        volume = choice(A, self.rows).cpu().numpy()
-        return Baseline(name, lambda t: volume, choice.settings, error, (time.monotonic() - began) / self.frames)
+        volume = choice(A, self.rows, self.seen).cpu().numpy()
+        seconds = (time.monotonic() - began) / self.frames
+        return Baseline(name, lambda t: volume, choice.settings, errors[0], seconds, errors[1])
 
     def _window(self, name: str, algorithm: str) -> Baseline:
         choices = []
@@ -135,22 +142,23 @@ class Conventional:
             problems = []
             for t in self.looks:
                 around = window(t, self.frames, width)
-                y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, self.known))
-                problems.append((self._operator(self.angles[around]), y, known if self.truth is None else None))
+                known = self.known if self.truth is None else self.seen
+                y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, known))
+                problems.append((self._operator(self.angles[around]), y, known))
             choice = self._choose(algorithm, problems, [[t] for t in self.looks], self.seconds / len(self.windows))
             choices.append((width, choice))
         width, choice = max(choices, key=lambda c: c[1].score)
 
-        def volume(t: int, known: Tensor | None = None) -> Tensor:
+        def volume(t: int, known: Tensor) -> Tensor:
             around = window(t, self.frames, width)
             y = self.rows[:, around].contiguous()
-            return choice(self._operator(self.angles[around]), y, None if known is None else known[:, around])
+            return choice(self._operator(self.angles[around]), y, known[:, around])
 
-        error = self._held_out_error(lambda t: volume(t, self.known))
+        errors = self._held_out_errors(lambda t: volume(t, self.known))
         began = time.monotonic()
-        volume(0)
-        seconds = time.monotonic() - began
-        return Baseline(name, lambda t: volume(t).cpu().numpy(), {"window": width} | choice.settings, error, seconds)
+        volume(0, self.seen)
+        seconds, settings = time.monotonic() - began, {"window": width} | choice.settings
+        return Baseline(name, lambda t: volume(t, self.seen).cpu().numpy(), settings, errors[0], seconds, errors[1])
 
     def _frozen(self, name: str, algorithm: str) -> Baseline:
         if self.truth is None:
@@ -198,7 +206,7 @@ class Conventional:
     def _variants(self, algorithm: str, y: Tensor) -> list[tuple[dict[str, float], Callable[..., Iterator[Tensor]]]]:
         """Settings besides the number of iterations, and the steps with them, for rows like y."""
         if algorithm == "tv":
-            scale = _noise(self.rows) * y.shape[1] ** 0.5
+            scale = self.noise * y.shape[1] ** 0.5
             return [({"weight": w * scale}, partial(tv_steps, weight=w * scale)) for w in TV_WEIGHTS]
         return [({}, {"sirt": sirt_steps, "em": em_steps, "fbp": _fbp_steps}[algorithm])]
 
@@ -206,33 +214,41 @@ class Conventional:
         """How good volumes (at the positions `sample`) are at their frames: mean PSNR, or held-out misfit, negative."""
         pairs = list(zip(volumes, frames, strict=True))
         if self.truth is None:
-            return -sum(self._held_out_squares(x, list(ts), self.sample) for x, ts in pairs)
+            return -sum(self._squares(x, list(ts), self.held_out, self.sample) for x, ts in pairs)
         mse = [float((x - self._truth_of_sample(t)).square().mean()) for x, ts in pairs for t in ts]
         return float(np.mean([psnr_from_mse(m, self.data_range) for m in mse]))
 
     def _truth_of_sample(self, t: int) -> Tensor:
         return torch.from_numpy(self.truth[t][self.sample]).to(self.device)
 
-    def _held_out_error(self, volume: Callable[[int], Tensor]) -> float | None:
-        """Relative error of the held-out rows, given the volume at each frame; None if there are none.
+    def _held_out_errors(self, volume: Callable[[int], Tensor]) -> tuple[float | None, float | None]:
+        """Relative errors of the held-out rows and of the unseen images, given the volume at each frame, which must be
+        made without them; None if there are none.
 
-        Of all of them, or, where the time does not suffice, of those of every second frame, every third ...
+        Of all images, and of all rows, or, where the time does not suffice, of those of every second frame, every
+        third ...
         """
         frames = [t for t in range(self.frames) if self.held_out[:, t].any()]
-        if not frames:
-            return None
-        began = time.monotonic()
-        volume(frames[0])
-        stride = max(1, math.ceil((time.monotonic() - began) * len(frames) / self.seconds))
-        frames = frames[::stride]
-        squares = sum(self._held_out_squares(volume(t), [t]) for t in self._track(frames, "held-out error"))
-        rows = self.rows[:, frames][self.held_out[:, frames]]
-        return (squares / float(rows.double().square().sum())) ** 0.5
+        images = self.unseen.all(0).nonzero()[:, 0].tolist()
+        if frames:
+            began = time.monotonic()
+            volume(frames[0])
+            stride = max(1, math.ceil((time.monotonic() - began) * len(frames) / self.seconds))
+            frames = frames[::stride]
+        return self._error(volume, frames, self.held_out), self._error(volume, images, self.unseen)
 
-    def _held_out_squares(self, x: Tensor, frames: list[int], positions: Sequence[int] | slice = slice(None)) -> float:
-        """The sum of squared errors on the held-out rows of some frames, at some positions z."""
+    def _error(self, volume: Callable[[int], Tensor], frames: list[int], rows: Tensor) -> float | None:
+        """Relative error of those `rows`, (Z, T), that are of some frames; None if there are none."""
+        norm = float(self.rows[:, frames][rows[:, frames]].double().square().sum())
+        squares = sum(self._squares(volume(t), [t], rows) for t in self._track(frames, "held-out error"))
+        return (squares / norm) ** 0.5 if norm > 0 else None
+
+    def _squares(
+        self, x: Tensor, frames: list[int], rows: Tensor, positions: Sequence[int] | slice = slice(None)
+    ) -> float:
+        """The sum of squared errors on those `rows`, (Z, T), that are of some frames, at some positions z."""
         projected = self._operator(self.angles[frames])(x)
-        error = (projected - self.rows[positions][:, frames])[self.held_out[positions][:, frames]]
+        error = (projected - self.rows[positions][:, frames])[rows[positions][:, frames]]
         return float(error.double().square().sum())
 
     def _track(self, items: Sequence, description: str) -> Iterator:

@@ -5,7 +5,7 @@ A batch holds a few positions z and, for each, all its rows: one pass of the net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from dip4d.tilt_series import TiltSeries
+
+FEWEST = 10  # images of a series of which one can be spared
 
 
 @dataclass
@@ -53,17 +55,36 @@ class Batch:
         return Batch(self.z.to(device), self.rows.to(device), self.held_out.to(device))
 
 
-def choose_held_out(frames: int, slices: int, share: float, seed: int) -> Tensor:
+def choose_held_out_images(frames: int, share: float, seed: int) -> list[int]:
+    """Whole images kept aside: one in each of as many equal parts of the series, drawn from its middle half.
+
+    Neither the first two nor the last two, and no two in a row while `share` is at most 0.2. At least one unless it
+    is 0; none of fewer than 10 images, which can spare none.
+    """
+    if share == 0 or frames < FEWEST:
+        return []
+    count = max(1, round(share * frames))
+    places = np.arange(count) + np.random.default_rng((seed, frames)).uniform(0.25, 0.75, count)
+    return np.clip((places * frames / count).astype(int), 2, frames - 3).tolist()
+
+
+def rows_of(images: Sequence[int], frames: int, slices: int) -> Tensor:
+    """(Z, T), True for all rows of some images."""
+    return torch.isin(torch.arange(frames), torch.tensor(images, dtype=torch.long)).expand(slices, -1)
+
+
+def choose_held_out(frames: int, slices: int, share: float, seed: int, images: Sequence[int] = ()) -> Tensor:
     """(Z, T), True for the rows kept aside: the same number at every z, drawn from the seed, spread over time.
 
-    The first and the last image lose no rows. At least one row is kept aside unless `share` is 0, and at least two
-    are left to train on.
+    The first and the last image lose no rows; nor do `images`, those kept aside as a whole. At least one row is kept
+    aside unless `share` is 0, and at least two are left to train on.
     """
     held = torch.zeros(slices, frames, dtype=torch.bool)
-    count = min(max(1, round(share * frames)), frames - 2) if share > 0 else 0
+    others = torch.tensor([t for t in range(1, frames - 1) if t not in set(images)], dtype=torch.long)
+    count = min(max(1, round(share * frames)), len(others)) if share > 0 else 0
     generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(slices, frames - 2, generator=generator).argsort(1)[:, :count] + 1
-    return held.scatter(1, order, True)
+    order = torch.rand(slices, len(others), generator=generator).argsort(1)[:, :count]
+    return held.scatter(1, others[order], True)
 
 
 def drawn(rows: Rows, count: int, step: int) -> Rows:
@@ -97,8 +118,8 @@ class TiltRows(L.LightningDataModule):
     """Batches of the rows of one tilt series.
 
     series: images (t, z, s). held_out: (Z, T), as by `choose_held_out`. slices: positions z in a batch. steps: how
-    many training batches. unseen: (Z, T), True for rows that are neither fitted nor held out, as many at every z.
-    Everything lies in memory and is sliced, never copied row by row.
+    many training batches. unseen: (Z, T), True for rows that are neither fitted nor held out, as many at every z: the
+    images kept aside as a whole, for instance. Everything lies in memory and is sliced, never copied row by row.
     """
 
     def __init__(
@@ -111,14 +132,23 @@ class TiltRows(L.LightningDataModule):
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()  # (Z, T, S)
         self.progress = torch.from_numpy(series.progress).float()
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
-        known = ~held_out if unseen is None else ~(held_out | unseen)
-        self.known = known.nonzero()[:, 1].view(positions, -1)  # (Z, n)
+        self.unseen = torch.zeros_like(held_out) if unseen is None else unseen
+        self.known = (~(held_out | self.unseen)).nonzero()[:, 1].view(positions, -1)  # (Z, n)
         self.held_out = held_out.nonzero()[:, 1].view(positions, -1)  # (Z, h)
 
     def batch(self, z: list[int] | Tensor) -> Batch:
         """The batch of the given positions."""
         z = torch.as_tensor(z)
         return Batch(z.float(), self._rows(z, self.known[z]), self._rows(z, self.held_out[z]))
+
+    @property
+    def unseen_images(self) -> list[int]:
+        """The images kept aside as a whole."""
+        return self.unseen.all(0).nonzero()[:, 0].tolist()
+
+    def rows_at(self, z: Tensor, frames: Sequence[int]) -> Rows:
+        """All rows of some images at positions z (B,), the unseen ones too."""
+        return self._rows(z, torch.tensor(frames, dtype=torch.long).expand(len(z), -1))
 
     def _rows(self, z: Tensor, t: Tensor) -> Rows:
         return Rows(self.rows[z[:, None], t], t, self.progress[t], self.angles[t])

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from skimage.metrics import structural_similarity
 
+HELD_OUT = {"held_out": "rows", "held_out_images": "images"}  # keys of a metrics.json: what was held out
+
 
 def psnr(volume: np.ndarray, truth: np.ndarray, data_range: float) -> float:
     """Peak signal-to-noise ratio in dB of one volume (z, y, x)."""
@@ -71,7 +73,9 @@ def all_scores(volumes: Iterable[np.ndarray], truth: np.ndarray) -> dict[str, li
 
 
 def comparison_rows(metrics: dict) -> list[dict[str, Any]]:
-    """One row for each method of a metrics.json: mean and worst PSNR and SSIM over the frames, held-out error."""
+    """One row for each method of a metrics.json: mean and worst PSNR and SSIM over the frames, and the
+    relative errors of held-out rows and images.
+    """
     rows = []
     for name in metrics["methods"] | metrics["held_out"]:
         row: dict[str, Any] = {"method": name}
@@ -79,5 +83,6 @@ def comparison_rows(metrics: dict) -> list[dict[str, Any]]:
             values = [v for v in metrics["methods"].get(name, {}).get(score, []) if v is not None]
             row[f"{score} mean"] = float(np.mean(values)) if values else None
             row[f"{score} worst"] = min(values) if values else None
-        rows.append(row | {"held-out error": metrics["held_out"].get(name)})
+        errors = {f"held-out {what}": metrics.get(key, {}).get(name) for key, what in HELD_OUT.items()}
+        rows.append(row | errors)
     return rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import lightning as L
 import torch
@@ -182,6 +182,26 @@ class DIP4D(L.LightningModule):
     def held_out_error(self, data: TiltRows) -> float:
         """Relative error of all held-out rows; NaN if there are none."""
         return relative_error(sum(self.held_out_squares(batch.to(self.device)) for batch in data.all_batches()))
+
+    def held_out_images_error(self, data: TiltRows) -> float:
+        """Relative error of the images kept aside as a whole; NaN if there are none."""
+        images = data.unseen_images
+        return relative_error(squares(*self.projected(data, images))) if images else math.nan
+
+    @torch.no_grad()
+    def projected(self, data: TiltRows, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Some images as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
+
+        frames: one or more. What the fit has not seen is predicted from what it has. Refined poses apply to both.
+        """
+        predicted, measured = [], []
+        for z in torch.arange(len(data.rows)).split(data.slices):
+            batch, asked = data.batch(z).to(self.device), data.rows_at(z, frames).to(self.device)
+            slices = self(batch.z, batch.rows, asked.progress)
+            rows, shift = self.posed(batch.z, asked)
+            predicted.append(self.microscope.project(slices, rows.angles, shift).float().cpu())
+            measured.append(rows.values.cpu())
+        return tuple(torch.cat(rows).transpose(0, 1) for rows in (predicted, measured))
 
     @torch.no_grad()
     def volumes(self, data: TiltRows, progress: Tensor) -> Iterator[Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from dip4d.tilt_series import TiltSeries
 
@@ -54,6 +55,19 @@ def residual_per_image(predicted: np.ndarray, measured: np.ndarray, counted: np.
     usual = np.sqrt(squares(measured).sum() / max(int(pixels.sum()), 1))
     misfit = squares(predicted - measured).sum((1, 2)) / np.where(pixels > 0, pixels, np.nan)
     return np.sqrt(misfit) / max(float(usual), 1e-30)
+
+
+def suspects(residuals: np.ndarray, unseen: Sequence[int] = ()) -> list[int]:
+    """Images whose residual (t,) stands out from those of their neighbours in time.
+
+    Where the specimen changes fast all residuals are large, so each is judged by its ratio to the median of the seven
+    images around it: an outlier, and 1.5 or more; 2 for the `unseen` images, which the fit had to predict. Four bad
+    images in a row hide each other.
+    """
+    ratio = residuals / np.maximum(median_filter(residuals, 7, mode="mirror"), 1e-30)
+    least = np.full(len(residuals), 1.5)
+    least[list(unseen)] = 2
+    return np.flatnonzero(outliers(ratio, limit=4.0) & (ratio > least)).tolist()
 
 
 def outliers(values: np.ndarray, limit: float = 6.0) -> np.ndarray:

@@ -12,14 +12,17 @@ from rich.console import Console
 from rich.table import Table
 
 from dip4d.errors import InputError
-from dip4d.metrics import comparison_rows
+from dip4d.metrics import HELD_OUT, comparison_rows
+from dip4d.resolution import FIXED, in_words
 from dip4d.run_folder import FIGURES, METRICS, ORTHOSLICES
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
 
 _SCOPES = {"frozen": ("frozen frames", "-"), "window": ("sliding window", "--"), "whole": ("whole series", ":")}
 _COLOURS = {"sirt": "#003049", "fbp": "#2a9d8f", "em": "#e09f3e", "tv": "#7b2cbf"}
+_OURS, _INK, _FAINT = "#c1121f", "#34495e", "#b8c4cc"
 LABELS = {"truth": "truth", "dip": "DIP-4D"} | {
     f"{algorithm}_{scope}": f"{algorithm.upper()}, {words}"
     for algorithm in _COLOURS
@@ -30,7 +33,7 @@ LABELS = {"truth": "truth", "dip": "DIP-4D"} | {
 def _style(name: str) -> dict:
     """Colour and line of a method in plots: the colour tells the algorithm, the line what it is given."""
     if name == "dip":
-        return {"color": "#c1121f", "linestyle": "-", "linewidth": 2}
+        return {"color": _OURS, "linestyle": "-", "linewidth": 2}
     algorithm, scope = name.split("_")
     return {"color": _COLOURS[algorithm], "linestyle": _SCOPES[scope][1], "linewidth": 1.2}
 
@@ -46,7 +49,7 @@ def read_metrics(run: Path) -> dict:
 
 
 def print_table(metrics: dict, title: str = "") -> None:
-    """PSNR and SSIM, mean and worst frame, and held-out error, of every method."""
+    """PSNR and SSIM, mean and worst frame, and errors of held-out rows and images, of every method."""
     rows = comparison_rows(metrics)
     columns = [c for c in rows[0] if any(r[c] is not None for r in rows)]
     table = Table(title=title, title_justify="left")
@@ -69,7 +72,102 @@ def draw_figures(run: Path) -> list[Path]:
     drawn = _draw_orthoslices(run / ORTHOSLICES, metrics, folder)
     if metrics["methods"].get("dip", {}).get("psnr"):
         drawn.append(draw_quality({"": metrics}, folder / "quality.png"))
+    if "residual_per_image" in metrics:
+        drawn.append(draw_trust(metrics, folder / "trust.png"))
     return drawn
+
+
+def draw_trust(metrics: dict, path: Path) -> Path:
+    """What tells without truth how good a run is: residual of each image, mass against time, held-out errors, and the
+    Fourier shell correlation where it was measured.
+    """
+    panels = {"mass": _draw_mass, "errors": _draw_held_out} | ({"fsc": _draw_fsc} if "resolution" in metrics else {})
+    figure, axes = plt.subplot_mosaic(
+        [["residual"] * len(panels), list(panels)], figsize=(5 * len(panels), 7), layout="constrained"
+    )
+    for name, draw in ({"residual": _draw_residual} | panels).items():
+        draw(axes[name], metrics)
+        axes[name].spines[["top", "right"]].set_visible(False)
+        axes[name].set_axisbelow(True)
+        axes[name].grid(axis="x" if name == "errors" else "y", alpha=0.3)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+    return path
+
+
+def _draw_residual(axis: plt.Axes, metrics: dict) -> None:
+    numbers, values = np.array(metrics["images"]), np.array(metrics["residual_per_image"], float)
+    suspect, unseen = (np.isin(numbers, metrics[k]) for k in ("suspect_images", "unseen_images"))
+    axis.vlines(numbers, 0, values, color=_FAINT, linewidth=1)
+    for chosen, colour, label in (
+        (~(suspect | unseen), _INK, "fitted"),
+        (unseen & ~suspect, _COLOURS["fbp"], "held out"),
+        (suspect, _OURS, "does not fit the others"),
+    ):
+        if chosen.any():
+            axis.plot(numbers[chosen], values[chosen], "o", color=colour, markersize=4.5, label=label, clip_on=False)
+    for number, value in zip(numbers[suspect], values[suspect], strict=True):
+        axis.annotate(str(number), (number, value), (0, 5), textcoords="offset points", ha="center", color=_OURS)
+    axis.set(xlabel="image", ylim=(0, 1.12 * np.nanmax(values)))
+    axis.set_title("Residual of each image, relative to the rms of all", loc="left")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.margins(x=0.02)
+    axis.legend(frameon=False, fontsize=8, ncols=3, loc="lower right", bbox_to_anchor=(1, 0.99))
+
+
+def _draw_mass(axis: plt.Axes, metrics: dict) -> None:
+    mass, times = metrics["mass"], metrics["times_s"]
+    usual = float(np.mean(mass["images"])) or 1.0
+    axis.axhline(1, color=_FAINT, linewidth=1)
+    axis.plot(times, np.array(mass["images"]) / usual, ".", color=_INK, markersize=5, label="images")
+    axis.plot(times, np.array(mass["volumes"]) / usual, color=_OURS, linewidth=2, label="volumes")
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, 0.9), max(high, 1.1))  # flat looks flat
+    slope, scatter = (
+        "-" if mass[k] is None else f"{100 * mass[k]:{f}} %" for k, f in (("slope", "+.1f"), ("scatter", ".1f"))
+    )
+    axis.set_xlabel("time (s)")
+    axis.set_title(f"Total mass: {slope} over the series, scatter {scatter}", loc="left")
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _draw_held_out(axis: plt.Axes, metrics: dict) -> None:
+    """A pair of bars for each method: held-out rows, and paler the whole images."""
+    errors = {what: metrics.get(key, {}) for key, what in HELD_OUT.items()}
+    names = [n for n in LABELS if any(of.get(n) is not None for of in errors.values())]
+    for (what, of), offset, strength in zip(errors.items(), (-0.19, 0.19), (1.0, 0.45), strict=True):
+        for place, name in enumerate(names):
+            if (value := of.get(name)) is not None:
+                colour = 1 - strength * (1 - np.array(to_rgb(_style(name)["color"])))
+                axis.barh(place + offset, value, 0.34, color=colour)
+                axis.annotate(
+                    f"{value:.3f}  {what}", (value, place + offset), (4, 0), textcoords="offset points", va="center",
+                    fontsize=8,
+                )  # fmt: skip
+    axis.set_yticks(range(len(names)), [LABELS[n].replace(", ", ",\n") for n in names])
+    axis.invert_yaxis()
+    axis.margins(x=0.3)
+    axis.set_title("Relative error of what was held out", loc="left")
+
+
+def _draw_fsc(axis: plt.Axes, metrics: dict) -> None:
+    found = metrics["resolution"]
+    frequency, fixed = found["frequency"], [FIXED] * len(found["frequency"])
+    axis.plot(frequency, found["correlation"], color=_OURS, linewidth=2)
+    for key, name, level, line in (
+        ("fixed", f"{FIXED:g}", fixed, "--"),
+        ("half_bit", "half-bit", found["half_bit_curve"], ":"),
+    ):
+        axis.plot(frequency, level, line, color=_INK, linewidth=1.2, label=f"{name}: {in_words(found, key)}")
+        if found[key] is not None:
+            axis.axvline(1 / found[key], linestyle=line, color=_INK, linewidth=0.8, alpha=0.5)
+    axis.set(
+        xlabel=f"spatial frequency (1/{found['unit'].removesuffix('s')})",
+        xlim=(0, frequency[-1]),
+        ylim=(min(0, *found["correlation"]) - 0.05, 1.05),
+    )
+    axis.set_title("Fourier shell correlation, even and odd images", loc="left", fontsize=11)
+    axis.legend(frameon=False, fontsize=8, loc="lower left")
 
 
 def draw_quality(runs: dict[str, dict], path: Path) -> Path:

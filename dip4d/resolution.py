@@ -6,14 +6,17 @@ is better than it says; what both halves share, the missing wedge, a prior or a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy import fft
 from scipy.signal.windows import tukey
 
 FIXED = 0.143  # Rosenthal and Henderson, J. Mol. Biol. 333:721, 2003
+TAPER = 0.1  # share of each axis over which volumes are faded out, for specimens that reach the border
+SHARE = 0.5  # of the steps and of the time of the fit are those of the fit of one half
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,37 @@ def shell_correlation(a: np.ndarray, b: np.ndarray, taper: float = 0.0) -> Shell
     floor = 1e-14 * max(float(norm.max()), 1e-300)  # shells without any signal, but for rounding
     correlation = np.where(norm > floor, cross / np.maximum(norm, floor), 0)
     return ShellCorrelation(np.arange(1, count + 1) / max(a.shape), correlation, total(np.ones(shell.shape)))
+
+
+def mean_correlation(a: Iterable[np.ndarray], b: Iterable[np.ndarray], taper: float = TAPER) -> ShellCorrelation:
+    """`shell_correlation` of two movies of the same frames, one or more, averaged over them."""
+    frames = [shell_correlation(x, y, taper) for x, y in zip(a, b, strict=True)]
+    return replace(frames[0], correlation=np.mean([f.correlation for f in frames], axis=0))
+
+
+def record(fsc: ShellCorrelation, pixel_nm: float | None) -> dict[str, Any]:
+    """The curve and the resolutions, for a metrics.json: in nm, or in voxels where their size is unknown.
+
+    fixed, half_bit: the resolution at each threshold; None where even the coarsest shell is below it. frequency: in
+    cycles per nm or per voxel. half_bit_curve: the threshold of each shell.
+    """
+    size = 1.0 if pixel_nm is None else pixel_nm
+    found = {"fixed": resolution_nm(fsc, size), "half_bit": resolution_nm(fsc, size, half_bit)}
+    return {
+        "unit": "voxels" if pixel_nm is None else "nm",
+        **{name: value if np.isfinite(value) else None for name, value in found.items()},
+        "frequency": (fsc.frequency / size).tolist(),
+        "correlation": fsc.correlation.tolist(),
+        "half_bit_curve": half_bit(fsc.voxels).tolist(),
+    }
+
+
+def in_words(found: dict[str, Any], threshold: str) -> str:
+    """The resolution of a `record` at the threshold `fixed` or `half_bit`, with its unit."""
+    value, finest = found[threshold], 1 / found["frequency"][-1]
+    if value is None:
+        return "none"
+    return f"{value:.3g} {found['unit']}" + (" or finer (Nyquist)" if value <= finest * (1 + 1e-9) else "")
 
 
 def _window(shape: tuple[int, ...], taper: float) -> np.ndarray:

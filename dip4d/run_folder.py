@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dip4d.errors import InputError
 
@@ -51,6 +53,15 @@ def create(path: Path, run: Run) -> Path:
             shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def add_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Adds to the metrics.json of a run; the file is whole at any moment. Raises ValueError for NaN, infinity."""
+    file = path / METRICS
+    before = json.loads(file.read_text()) if file.exists() else {}
+    partial = file.with_name(file.name + ".part")
+    partial.write_text(json.dumps(before | metrics, indent=1, allow_nan=False))
+    os.replace(partial, file)
 
 
 def _held(path: Path) -> list[str]:

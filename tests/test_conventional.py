@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from dip4d.algorithms import sirt
 from dip4d.conventional import METHODS, Conventional, _noise, brightest_voxel
-from dip4d.data import choose_held_out
+from dip4d.data import choose_held_out, rows_of
 from dip4d.metrics import psnr
 from dip4d.simulate import simulate
 
@@ -96,3 +98,41 @@ def test_the_noise_is_found():
 
 def test_the_brightest_voxel_is_of_the_right_order(data):
     assert 0.7 < brightest_voxel(data[0]) < 2.0  # pure gold is 1
+
+
+@pytest.mark.parametrize("truth", [True, False])
+@pytest.mark.parametrize("name", ["sirt_whole", "sirt_window", "fbp_whole", "em_window", "tv_window", "sirt_frozen"])
+def test_an_unseen_image_is_never_an_input(data, name, truth):
+    if name.endswith("_frozen") and not truth:
+        pytest.skip("needs the truth")
+    series, volumes, held_out = data
+    images = [7, 15]
+    unseen = rows_of(images, FRAMES, SIZE)
+    spoiled = series.images.copy()
+    spoiled[images] = 50 * np.roll(spoiled[images], 6, axis=2)
+    found = []
+    for seen in (series, dataclasses.replace(series, images=spoiled)):
+        parts = (seen, volumes, held_out & ~unseen)
+        found.append(conventional(parts, truth, iterations=15, windows=[FRAMES // 2], unseen=unseen).baseline(name))
+    clean, other = found
+    assert clean.settings == other.settings
+    assert clean.held_out == other.held_out
+    np.testing.assert_array_equal(clean.volume(7), other.volume(7))
+    if clean.held_out_images is not None:
+        assert 0.05 < clean.held_out_images < 0.6
+        assert other.held_out_images > 0.9
+
+
+def test_the_error_of_unseen_images_is_that_of_predicting_them(data):
+    series, volumes, _ = data
+    images, none = [7, 15], torch.zeros(SIZE, FRAMES, dtype=torch.bool)
+    unseen = rows_of(images, FRAMES, SIZE)
+    at_work = conventional((series, volumes, none), iterations=20, unseen=unseen)
+    baseline = at_work.baseline("sirt_whole")
+    A = at_work._operator(at_work.angles)
+    x = sirt(A, at_work.rows, baseline.settings["iterations"], known=(~unseen).float())
+    difference = (A(x) - at_work.rows)[:, images]
+    assert baseline.held_out is None
+    assert baseline.held_out_images == pytest.approx(
+        float(difference.norm() / at_work.rows[:, images].norm()), rel=1e-4
+    )

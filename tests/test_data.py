@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dip4d.data import StepSampler, TiltRows, choose_held_out
+from dip4d.data import StepSampler, TiltRows, choose_held_out, choose_held_out_images, rows_of
 from dip4d.tilt_series import TiltSeries
 
 
@@ -58,3 +58,35 @@ def test_the_sampler_goes_on_where_it_was():
     whole = list(StepSampler(10, 4, 25, seed=1, first_step=lambda: 0))
     rest = list(StepSampler(10, 4, 25, seed=1, first_step=lambda: 17))
     assert rest == whole[17:]
+
+
+@pytest.mark.parametrize("frames", [10, 12, 31, 100, 116, 500])
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.2])
+def test_held_out_images_are_spread_over_the_series(frames, share):
+    for seed in range(20):
+        images = choose_held_out_images(frames, share, seed)
+        assert images == choose_held_out_images(frames, share, seed)
+        assert 1 <= len(images) <= max(1, round(share * frames))
+        assert images[0] >= 2
+        assert images[-1] <= frames - 3
+        gaps = np.diff(images)
+        assert (gaps >= 2).all()
+        assert (gaps <= 2 * frames / max(1, round(share * frames))).all()
+    assert len(choose_held_out_images(100, 0.03, 0)) == 3
+    assert choose_held_out_images(frames, 0, 0) == choose_held_out_images(9, share, 0) == []
+
+
+def test_held_out_images_are_kept_apart_from_held_out_rows(series):
+    images = [2, 3]
+    held, unseen = choose_held_out(6, 5, 0.3, 0, images), rows_of(images, 6, 5)
+    assert unseen.sum() == 10
+    assert not (held & unseen).any()
+    assert (held.sum(1) == 2).all()
+    data = TiltRows(series, held, slices=2, steps=3, seed=0, unseen=unseen)
+    assert data.unseen_images == images
+    for z in range(5):
+        batch = data.batch([z])
+        assert not set(images) & {*batch.rows.t[0].tolist(), *batch.held_out.t[0].tolist()}
+        rows = data.rows_at(torch.tensor([z]), images)
+        np.testing.assert_array_equal(rows.values[0], series.images[images, z])
+        np.testing.assert_allclose(rows.angles[0], np.deg2rad(series.angles_deg[images]), rtol=1e-6)

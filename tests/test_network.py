@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dip4d.data import TiltRows, choose_held_out
+from dip4d.data import TiltRows, choose_held_out, rows_of
 from dip4d.loss import SquaredError, total_variation
 from dip4d.module import DIP4D, Schedule
 from dip4d.networks import BoundedLowRank, Clock, Decoder, octaves_of_z
@@ -119,6 +119,20 @@ def test_held_out_error_is_the_relative_one(data):
         measured.append(batch.held_out.values)
     expected = (torch.cat(predicted).detach() - torch.cat(measured)).norm() / torch.cat(measured).norm()
     assert module.held_out_error(data) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_images_are_predicted_by_the_volumes_of_their_times(data):
+    frames = [2, 6]
+    whole = TiltRows(data.series, torch.zeros(16, 10).bool(), 4, 5, 0, rows_of(frames, 10, 16))
+    module = fit_module(windows=4)
+    predicted, measured = module.projected(whole, frames)
+    np.testing.assert_array_equal(measured, data.series.images[frames])
+    for k, volume in enumerate(module.volumes(whole, whole.progress[frames])):
+        angle = whole.angles[frames[k]].expand(16, 1)
+        torch.testing.assert_close(predicted[k], module.microscope.project(volume[:, None], angle)[:, 0])
+    expected = (predicted - measured).norm() / measured.norm()
+    assert module.held_out_images_error(whole) == pytest.approx(float(expected), rel=1e-5)
+    assert math.isnan(module.held_out_images_error(data))
 
 
 def test_volumes_are_the_orthoslices_stacked(data):

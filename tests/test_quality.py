@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.quality import mass_trend, masses_of_images, masses_of_volumes, outliers, residual_per_image
+from dip4d.quality import mass_trend, masses_of_images, masses_of_volumes, outliers, residual_per_image, suspects
 from dip4d.simulate import simulate
 
 TIMES = np.array([0.0, 1.0, 5.0, 7.0, 20.0])
@@ -46,3 +46,12 @@ def test_outliers_do_not_hide_themselves():
     values = np.array([1.0, 1.1, 0.9, 1.05, 9.0, 0.95, 8.0, np.nan])
     assert np.flatnonzero(outliers(values)).tolist() == [4, 6]
     assert not outliers(np.full(5, 2.0)).any()
+
+
+def test_suspects_stand_out_from_their_neighbours():
+    fast = 1 + 3 * np.exp(-np.arange(40) / 8) + 0.05 * np.random.default_rng(0).normal(size=40)
+    assert suspects(fast) == []  # the specimen changes fast, and all images are missed by more
+    fast[[3, 20, 30, 39]] *= [2.5, 1.7, 1.7, 2.5]
+    assert suspects(fast) == [3, 20, 30, 39]
+    assert suspects(fast, unseen=[3, 20]) == [3, 30, 39]  # 1.7 is what prediction may cost, 2.5 is not
+    assert suspects(np.zeros(12)) == []

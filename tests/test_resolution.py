@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.resolution import half_bit, odd_and_even, resolution_nm, shell_correlation
+from dip4d.resolution import (
+    half_bit,
+    in_words,
+    mean_correlation,
+    odd_and_even,
+    record,
+    resolution_nm,
+    shell_correlation,
+)
 
 
 def noise(seed: int, shape=(32, 32, 32)) -> np.ndarray:
@@ -77,3 +85,22 @@ def test_halves():
     odd, even = odd_and_even(5)
     assert odd.tolist() == [0, 2, 4]
     assert even.tolist() == [1, 3]
+
+
+def test_a_movie_has_the_mean_of_its_frames():
+    movies = [[noise(k + 10 * half) + noise(k + 100) for k in range(3)] for half in (0, 1)]
+    mean = mean_correlation(iter(movies[0]), iter(movies[1]), taper=0)
+    frames = [shell_correlation(a, b).correlation for a, b in zip(*movies, strict=True)]
+    np.testing.assert_allclose(mean.correlation, np.mean(frames, axis=0))
+
+
+def test_the_record_is_in_nm_or_in_voxels():
+    shared = low_passed(noise(0), 0.25)
+    fsc = shell_correlation(shared + 0.01 * noise(1), shared + 0.01 * noise(2))
+    nm, voxels = record(fsc, 0.5), record(fsc, None)
+    assert nm["fixed"] == pytest.approx(0.5 / 0.25, rel=0.1)
+    assert voxels["fixed"] == pytest.approx(1 / 0.25, rel=0.1)
+    assert max(nm["frequency"]) == pytest.approx(1.0)  # Nyquist, cycles per nm
+    assert in_words(voxels, "fixed") == f"{voxels['fixed']:.3g} voxels"
+    assert in_words(record(shell_correlation(noise(0), noise(0)), 0.5), "fixed") == "1 nm or finer (Nyquist)"
+    assert in_words(record(shell_correlation(shared, -shared), 0.5), "half_bit") == "none"

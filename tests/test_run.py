@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -16,9 +17,12 @@ import torch
 
 import evaluate
 import train
+from dip4d.data import choose_held_out_images
 from dip4d.io import open_volumes
 from dip4d.metrics import psnr, ssim
 from dip4d.simulate import simulate
+
+FIGURES = {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png", "trust.png"}
 
 
 def run(folder: Path, *arguments: str) -> dict:
@@ -48,17 +52,17 @@ def test_train_then_evaluate(tmp_path, small, capsys):
         np.testing.assert_allclose(metrics["methods"]["dip"][score], again, rtol=1e-4)
         for name in ("sirt_whole", "sirt_window", "sirt_frozen"):
             assert len(metrics["methods"][name][score]) == 12
-    assert set(metrics["held_out"]) == {"dip", "sirt_whole", "sirt_window"}
+    assert set(metrics["held_out"]) == set(metrics["held_out_images"]) == {"dip", "sirt_whole", "sirt_window"}
     assert metrics["seconds"] > metrics["fit_seconds"] > 0
 
     figures = tmp_path / "run" / "figures"
-    assert {f.name for f in figures.iterdir()} == {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png"}
+    assert {f.name for f in figures.iterdir()} == FIGURES
     for figure in figures.iterdir():
         figure.unlink()
     assert evaluate.main([str(tmp_path / "run")]) == 0
     table = capsys.readouterr().out
     assert f"{np.mean(metrics['methods']['dip']['psnr']):.2f}" in table
-    assert {f.name for f in figures.iterdir()} == {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png"}
+    assert {f.name for f in figures.iterdir()} == FIGURES
 
     again = run(tmp_path / "again", str(tmp_path / "run" / "config.yaml"))
     assert same(weights(tmp_path / "run"), weights(tmp_path / "again"))
@@ -249,3 +253,94 @@ def test_irregular_times_repeated_angles_and_a_bad_image(tmp_path, small, capsys
     assert metrics["times_s"] == np.delete(times, 5).tolist()
     assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (13, 16, 16, 16)
     assert len(metrics["methods"]["dip"]["psnr"]) == 13
+
+
+def measured(folder: Path, images: np.ndarray, angles_deg: np.ndarray) -> str:
+    np.savez(folder / "s.npz", images=images, angles=angles_deg)
+    return f"data.path={folder / 's.npz'}"
+
+
+def test_a_held_out_image_is_never_an_input(tmp_path, small):
+    """Spoiled beyond recognition, it changes nothing but its own error."""
+    series, _ = simulate("nanostar", 16, 12, "grs", 500, seed=2)
+    (held,) = choose_held_out_images(12, 0.03, 0)
+    small += ["compare.methods=[sirt_whole,sirt_window,tv_whole]", "data.background=none"]
+    clean = run(tmp_path / "clean", *small, measured(tmp_path, series.images, series.angles_deg))
+    assert clean["unseen_images"] == [held]
+    images = series.images.copy()
+    images[held] = 30 * np.roll(images[held], 5, axis=1)
+    spoiled = run(tmp_path / "spoiled", *small, measured(tmp_path, images, series.angles_deg))
+    assert same(weights(tmp_path / "clean"), weights(tmp_path / "spoiled"))
+    assert spoiled["held_out"] == clean["held_out"]
+    for name, scores in clean["methods"].items():
+        assert spoiled["methods"][name] == scores
+        assert spoiled["held_out_images"][name] > 2 * clean["held_out_images"][name]
+    assert spoiled["suspect_images"] == [held]
+
+
+@pytest.mark.parametrize("name", ["dip", "voxels", "dipster", "tddip"])
+def test_no_network_starts_from_an_unseen_image(small, name):
+    series, _ = simulate("nanostar", 16, 12, "grs", 500, seed=2)
+    images = series.images.copy()
+    images[5] *= 30
+    config = train.load_config([*small, f"network.name={name}"])
+    modules = []
+    for seen in (series, dataclasses.replace(series, images=images)):
+        torch.manual_seed(0)
+        modules.append(train.build_module(config, seen, 0.0, [5]))
+    a, b = modules
+    assert same(a.state_dict(), b.state_dict())
+    assert (a.brightest, a.smoothness, a.loss.brightest) == (b.brightest, b.smoothness, b.loss.brightest)
+
+
+def test_bad_images_are_flagged_and_mass_is_flat(tmp_path, small, capsys):
+    series, _ = simulate("nanostar_alloying", 16, 24, "grs", 500, seed=0)
+    images = series.images.copy()
+    images[9] = np.roll(images[9], 3, axis=1)
+    images[15] *= 1.4
+    arguments = [*small, "compare.methods=[]", "train.steps=150", "data.background=none", "data.exclude=[2]"]
+    metrics = run(tmp_path / "run", *arguments, measured(tmp_path, images, series.angles_deg))
+    assert metrics["suspect_images"] == [9, 15]
+    assert "data.exclude=[2,9,15]" in capsys.readouterr().out.split("the reconstruction explains")[1]
+    assert metrics["images"] == [0, 1, *range(3, 24)]
+    assert len(metrics["residual_per_image"]) == 23
+
+    metrics = run(tmp_path / "clean", *arguments[:-1], measured(tmp_path, series.images, series.angles_deg))
+    assert metrics["suspect_images"] == []
+    assert "the reconstruction explains" not in capsys.readouterr().out
+    mass = metrics["mass"]
+    assert abs(mass["slope"]) < 0.02
+    assert mass["scatter"] < 0.03
+    np.testing.assert_allclose(mass["images"], series.images.sum((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(mass["volumes"], np.mean(mass["images"]), rtol=0.1)
+
+
+def test_the_resolution_is_that_of_two_fits_which_share_no_image(tmp_path, small, monkeypatch):
+    fit, seen = L.Trainer.fit, []
+
+    def watched(self, module, data, *arguments, **keys):
+        seen.append(set(data.known.flatten().tolist()))
+        return fit(self, module, data, *arguments, **keys)
+
+    monkeypatch.setattr(L.Trainer, "fit", watched)
+    small += ["compare.methods=[]"]
+    metrics = run(tmp_path / "run", *small, "compare.resolution=true")
+    whole, even, odd = seen
+    assert not even & odd
+    assert even | odd == whole == set(range(12)) - set(metrics["unseen_images"])
+    assert 5 <= len(odd) <= len(even) <= 6
+    found = metrics["resolution"]
+    assert found["unit"] == "voxels"
+    assert len(found["frequency"]) == len(found["correlation"]) == len(found["half_bit_curve"]) == 8
+    assert -1 <= min(found["correlation"]) < max(found["correlation"]) <= 1
+    (tmp_path / "run" / "figures" / "trust.png").unlink()
+    assert evaluate.main([str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run" / "figures" / "trust.png").exists()
+    run(tmp_path / "without", *small)
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "without"))
+
+
+def test_what_is_refined_is_seen(tmp_path, small):
+    metrics = run(tmp_path / "run", *small, "compare.methods=[sirt_whole]", "align.refine=true", "train.steps=5")
+    assert metrics["unseen_images"] == []
+    assert metrics["held_out_images"] == {"dip": None}
