@@ -32,8 +32,8 @@ import lightning as L
 import numpy as np
 import torch
 
-import train
 from dip4d.algorithms import evenly
+from dip4d.build import build_module, load_data, make_trainer
 from dip4d.config import Config, load_config
 from dip4d.conventional import Conventional
 from dip4d.data import TiltRows, choose_held_out
@@ -176,11 +176,11 @@ def fit(
     case: Case, config: Config, series, truth: np.ndarray, held_out: torch.Tensor
 ) -> tuple[list[dict], DIP4D, TiltRows]:
     data = TiltRows(series, held_out, config.train.slices, config.train.steps, case.seed)
-    module = train.build_module(config, series, time.monotonic())
+    module = build_module(config, series, time.monotonic())
     module.schedule.seconds = SIZES[case.size].seconds
     module.schedule.began = time.monotonic()
     looks = Looks(truth, SIZES[case.size].seconds)
-    trainer = train.make_trainer(config, [looks], logger=False)
+    trainer = make_trainer(config, [looks], logger=False)
     trainer.fit(module, data)
     module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     looks.look(trainer, module)
@@ -191,7 +191,7 @@ def compute(case: Case) -> dict:
     """Runs a case; returns its scores, as they are kept."""
     config = configuration(case)
     L.seed_everything(case.seed, verbose=False)
-    series, truth = train.load_data(config)
+    series, truth = load_data(config)
     held_out = choose_held_out(*series.shape[:2], config.data.hold_out, case.seed)
     began = time.monotonic()
     result: dict = {}

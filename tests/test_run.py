@@ -20,6 +20,7 @@ import train
 from dip4d.data import choose_held_out_images
 from dip4d.io import open_volumes
 from dip4d.metrics import psnr, ssim
+from dip4d.module import DIP4D
 from dip4d.simulate import simulate
 
 FIGURES = {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png", "trust.png"}
@@ -86,7 +87,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_ro
     small += ["compare.methods=[]", "train.checkpoint_seconds=0.1", f"network.use_row={use_row}"]
     run(tmp_path / "whole", *small)
 
-    hook = train.DIP4D.on_train_batch_start
+    hook = DIP4D.on_train_batch_start
 
     def pull(self, *arguments):
         if self.global_step == 17 and not (tmp_path / "pulled").exists():
@@ -95,7 +96,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_ro
         return hook(self, *arguments)
 
     monkeypatch.setattr("dip4d.callbacks.time.monotonic", itertools.count().__next__)  # a second at each look
-    monkeypatch.setattr(train.DIP4D, "on_train_batch_start", pull)
+    monkeypatch.setattr(DIP4D, "on_train_batch_start", pull)
     with pytest.raises(StopNowError):
         run(tmp_path / "parts", *small)
     saved = torch.load(tmp_path / "parts" / "checkpoint.ckpt", weights_only=False)
@@ -108,7 +109,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_ro
 
 def test_callbacks_change_no_weight(tmp_path, small, monkeypatch):
     run(tmp_path / "with", *small, "compare.methods=[sirt_whole]")
-    kept: list[train.DIP4D] = []
+    kept: list[DIP4D] = []
     fit = L.Trainer.fit
 
     def fit_bare(self, module, *arguments, **keys):

@@ -1,0 +1,139 @@
+"""What a configuration stands for: its tilt series, its network and fit, its Trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import Logger
+from torch import nn
+
+from dip4d import checks, io, resolution, uncertainty
+from dip4d.config import Config
+from dip4d.conventional import brightest_voxel, noise, whole_series
+from dip4d.loss import GemanMcClure, SquaredError
+from dip4d.module import DIP4D, Schedule
+from dip4d.networks import TDDIP, BoundedLowRank, Clock, Decoder, Dipster, VoxelMaps, octaves_of_z
+from dip4d.physics import Microscope
+from dip4d.refinement import PoseRefinement
+from dip4d.shifts import Shifts, apply
+from dip4d.simulate import simulate
+from dip4d.tilt_series import TiltSeries
+
+BUDGET_SHARE, BUDGET_TAIL = 0.78, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
+
+
+def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
+    """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
+    series, truth = _measure(config) if config.data.path else _simulate(config)
+    if config.data.exclude:
+        series = series.without_images(config.data.exclude)
+        truth = None if truth is None else np.delete(truth, config.data.exclude, axis=0)
+    return series, truth
+
+
+def _simulate(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
+    s = config.simulate
+    series, truth = simulate(
+        s.specimen, s.size, s.frames, s.scheme, s.dose, config.run.seed, s.max_angle, s.sweeps, s.depth, s.jitter
+    )
+    return _shifted(config, series), truth
+
+
+def _shifted(config: Config, series: TiltSeries) -> TiltSeries:
+    """The series as `align.shifts` says that its images lie."""
+    return series if config.align.shifts is None else apply(series, Shifts.load(config.align.shifts))
+
+
+def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
+    data = config.data
+    series = io.read_tilt_series(data.path, data.angles, data.tilt_axis, data.pixel_nm)
+    advice = checks.advice(series, data.exclude)
+    if advice:
+        print(f"warning: {advice}", flush=True)
+    background = data.background
+    if config.align.shifts is not None:  # what an image did not see is then filled with the background
+        series, background = _shifted(config, series.without_background(background)), "none"
+    if data.crop is not None:
+        series = series.cropped(tuple(data.crop))
+    series = series.binned(data.bin).without_background(background)
+    t, z, s = series.shape
+    truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
+    return series, truth
+
+
+def build_network(config: Config, series: TiltSeries, seen: TiltSeries, brightest: float) -> nn.Module:
+    """The network of the configuration, for a series of which it may see some images.
+
+    brightest: intensity per voxel of the brightest material.
+    """
+    n = config.network
+    _, depth, bins = series.shape
+    shape = (bins, bins)
+    octaves = octaves_of_z(depth, n.wavelength)
+    match n.name:
+        case "dipster":
+            progress, angles = (torch.from_numpy(v) for v in (series.progress, np.deg2rad(series.angles_deg)))
+            return Dipster(shape, depth, progress, angles, brightest)
+        case "tddip":
+            return TDDIP(shape, depth, brightest, octaves)
+        case "voxels":
+            maps: nn.Module = VoxelMaps(whole_series(seen, n.start_iterations), n.rank, brightest)
+        case "dip":
+            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, octaves)
+    clock = Clock(torch.from_numpy(series.progress)) if n.clock else None
+    return BoundedLowRank(maps, n.rank, n.damping, brightest, clock)
+
+
+def build_module(config: Config, series: TiltSeries, began: float, unseen: Sequence[int] = ()) -> DIP4D:
+    """Network, microscope and loss for a series, put together. unseen: images that must not influence them."""
+    t, n = config.train, config.network
+    bins = series.shape[2]
+    seen = series.without_images(unseen)
+    brightest, brightest_pixel = brightest_voxel(seen), float(seen.images.max())
+    variance = 100 * (noise(seen) / brightest_pixel) ** 2  # in the units of the loss
+    seconds = None
+    if t.max_minutes is not None:
+        budget = 60 * t.max_minutes
+        seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
+        seconds /= 1 + uncertainty.SHARE * config.uncertainty.members + 2 * resolution.SHARE * config.compare.resolution
+    return DIP4D(
+        build_network(config, series, seen, brightest),
+        Microscope((bins, bins), bins),
+        {"squared": SquaredError, "geman_mcclure": GemanMcClure}[t.loss](brightest_pixel),
+        Schedule(t.steps, seconds, began, constant=t.schedule == "constant"),
+        t.learning_rate,
+        n.windows if n.use_row and n.name == "dip" else 0,
+        brightest,
+        smoothness=t.smoothness * variance,
+        steadiness=t.steadiness * variance,
+        rows=t.rows,
+        poses=PoseRefinement(series, config.align.along_z, config.align.tilt) if config.align.refine else None,
+    )
+
+
+def make_trainer(
+    config: Config, callbacks: list[L.Callback], logger: Logger | bool, steps: int | None = None
+) -> L.Trainer:
+    """The Trainer of the configuration, for its number of steps or another; `trainer.*` keys win over these."""
+    steps = steps or config.train.steps
+    return L.Trainer(
+        **{
+            "max_steps": steps,
+            "max_epochs": -1,
+            "val_check_interval": min(100, steps),
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": None if config.data.hold_out > 0 else 0,
+            "num_sanity_val_steps": 0,
+            "gradient_clip_val": 0.3,  # a few steps in a hundred are many times longer; without them 1 dB is gained
+            "log_every_n_steps": min(10, steps),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "logger": logger,
+            "callbacks": callbacks,
+            **config.trainer,
+        }
+    )
