@@ -164,7 +164,8 @@ class DIP4D(L.LightningModule):
         error = relative_error(self._squares)
         self.log("held_out/dip", error, prog_bar=True)
         self._keep_best(error)
-        if error > WORSE * self._best[0] and self.schedule.progress(self.global_step) > LATE:
+        settled = not self.schedule.constant and self.schedule.progress(self.global_step) > LATE
+        if settled and error > WORSE * self._best[0]:
             self.trainer.should_stop = True
 
     def _keep_best(self, error: float) -> None:

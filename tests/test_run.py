@@ -299,7 +299,14 @@ def test_bad_images_are_flagged_and_mass_is_flat(tmp_path, small, capsys):
     images = series.images.copy()
     images[9] = np.roll(images[9], 3, axis=1)
     images[15] *= 1.4
-    arguments = [*small, "compare.methods=[]", "train.steps=150", "data.background=none", "data.exclude=[2]"]
+    arguments = [
+        *small,
+        "compare.methods=[]",
+        "train.steps=400",
+        "network.clock=false",
+        "data.background=none",
+        "data.exclude=[2]",
+    ]
     metrics = run(tmp_path / "run", *arguments, measured(tmp_path, images, series.angles_deg))
     assert metrics["suspect_images"] == [9, 15]
     assert "data.exclude=[2,9,15]" in capsys.readouterr().out.split("the reconstruction explains")[1]
