@@ -22,12 +22,13 @@ import numpy as np
 import torch
 
 from dip4d import callbacks, run_folder, tracking
-from dip4d.after_fit import save_shifts, write_resolution, write_uncertainty
-from dip4d.build import build_module, load_data, make_trainer
+from dip4d.after_fit import save_motion, save_shifts, write_resolution, write_uncertainty
+from dip4d.build import build_module, images_in_a_batch, load_data, make_trainer
 from dip4d.config import check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional
 from dip4d.data import TiltRows, choose_held_out, choose_held_out_images, rows_of
 from dip4d.errors import InputError
+from dip4d.pilot import find_motion, motion_of
 from dip4d.report import draw_figures, print_table, read_metrics
 
 SEARCH_SHARE = 0.1  # of train.max_minutes may go into the choice of the settings of one conventional method
@@ -56,8 +57,6 @@ def run_experiment(arguments: list[str]) -> Path:
     images = choose_held_out_images(frames, share, config.run.seed)
     unseen = rows_of(images, frames, depth)
     held_out = choose_held_out(frames, depth, config.data.hold_out, config.run.seed, images)
-    data = TiltRows(series, held_out, config.train.slices, config.train.steps, config.run.seed, unseen)
-    module = build_module(config, series, began, images)
     conventional = Conventional(
         series,
         held_out,
@@ -76,6 +75,14 @@ def run_experiment(arguments: list[str]) -> Path:
     logger = tracking.make_logger(
         config.logger, folder / run_folder.TRACKING, dataclasses.asdict(config), name=folder.name
     )
+    checkpoint = folder / run_folder.CHECKPOINT
+    checkpoint = checkpoint if config.run.resume and checkpoint.exists() else None
+    motion = find_motion(config, series, held_out, images) if checkpoint is None else motion_of(checkpoint, series)
+    if motion is not None:
+        print(f"{motion.describe()}: its motion is fitted apart from its change", flush=True)
+    together = None if motion is None else images_in_a_batch(config.train.slices, frames, depth)
+    data = TiltRows(series, held_out, config.train.slices, config.train.steps, config.run.seed, unseen, together)
+    module = build_module(config, series, began, images, motion)
     scoring = np.inf if config.train.max_minutes is None else SCORING_SHARE * 60 * config.train.max_minutes
     trainer = make_trainer(
         config,
@@ -89,9 +96,8 @@ def run_experiment(arguments: list[str]) -> Path:
         ],
         logger,
     )
-    checkpoint = folder / run_folder.CHECKPOINT
     try:
-        trainer.fit(module, data, ckpt_path=checkpoint if config.run.resume and checkpoint.exists() else None)
+        trainer.fit(module, data, ckpt_path=checkpoint)
     finally:
         if trainer.interrupted:
             print(f"\nInterrupted at step {trainer.global_step}; go on with: "
@@ -100,6 +106,8 @@ def run_experiment(arguments: list[str]) -> Path:
     if trainer.is_global_zero:
         if module.poses is not None:
             save_shifts(config, folder, module)
+        if motion is not None:
+            save_motion(folder, module, series)
         if config.uncertainty.members:
             write_uncertainty(config, folder, module, data, truth)
         if config.compare.resolution:

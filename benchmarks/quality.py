@@ -33,12 +33,13 @@ import numpy as np
 import torch
 
 from dip4d.algorithms import evenly
-from dip4d.build import build_module, load_data, make_trainer
+from dip4d.build import build_module, images_in_a_batch, load_data, make_trainer
 from dip4d.config import Config, load_config
 from dip4d.conventional import Conventional
 from dip4d.data import TiltRows, choose_held_out
 from dip4d.metrics import all_scores, psnr
 from dip4d.module import DIP4D
+from dip4d.pilot import find_motion
 
 MAIN = ("nanostar", "alloying", "nanostar_alloying")
 ALL = (*MAIN, "nanocage", "sintering", "drift", "event", "growth")
@@ -149,7 +150,8 @@ class Looks(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: DIP4D, *_) -> None:
         if module.schedule.elapsed() >= self.next + self.pause:
-            self.look(trainer, module)
+            with module.averaged.used():
+                self.look(trainer, module)
 
     def look(self, trainer: L.Trainer, module: DIP4D) -> None:
         began, training = time.monotonic(), module.training
@@ -175,10 +177,14 @@ class Looks(L.Callback):
 def fit(
     case: Case, config: Config, series, truth: np.ndarray, held_out: torch.Tensor
 ) -> tuple[list[dict], DIP4D, TiltRows]:
-    data = TiltRows(series, held_out, config.train.slices, config.train.steps, case.seed)
-    module = build_module(config, series, time.monotonic())
+    began = time.monotonic()
+    frames, depth, _ = series.shape
+    motion = find_motion(config, series, held_out)
+    together = None if motion is None else images_in_a_batch(config.train.slices, frames, depth)
+    data = TiltRows(series, held_out, config.train.slices, config.train.steps, case.seed, images=together)
+    module = build_module(config, series, began, motion=motion)
     module.schedule.seconds = SIZES[case.size].seconds
-    module.schedule.began = time.monotonic()
+    module.schedule.began = began
     looks = Looks(truth, SIZES[case.size].seconds)
     trainer = make_trainer(config, [looks], logger=False)
     trainer.fit(module, data)

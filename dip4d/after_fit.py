@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from dip4d import callbacks, resolution, run_folder, uncertainty
 from dip4d.algorithms import evenly
@@ -15,7 +17,9 @@ from dip4d.build import build_module, make_trainer
 from dip4d.config import Config
 from dip4d.data import TiltRows, rows_of
 from dip4d.module import DIP4D, Schedule
+from dip4d.networks import Moving, RigidMotion
 from dip4d.shifts import Shifts
+from dip4d.tilt_series import TiltSeries
 
 
 def fit_members(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
@@ -25,8 +29,8 @@ def fit_members(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
     for k in range(config.uncertainty.members):
         seed = config.run.seed + 1 + k
         unseen = uncertainty.half_of_rows(data.held | data.unseen, seed) | data.unseen
-        rows = TiltRows(data.series, data.held, config.train.slices, steps, seed, unseen)
-        member = build_module(config, data.series, time.monotonic(), data.unseen_images)
+        rows = TiltRows(data.series, data.held, config.train.slices, steps, seed, unseen, data.images)
+        member = build_module(config, data.series, time.monotonic(), data.unseen_images, _motion(module))
         member.schedule = Schedule(steps, constant=config.train.schedule == "constant")
         member.load_state_dict(module.state_dict())
         make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(member, rows)
@@ -67,9 +71,9 @@ def fit_halves(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
     for k, half in enumerate(resolution.odd_and_even(len(seen))):
         unseen = np.setdiff1d(np.arange(frames), seen[half]).tolist()
         mask, seed = rows_of(unseen, frames, depth), config.run.seed + 1 + k
-        rows = TiltRows(data.series, torch.zeros_like(mask), config.train.slices, steps, seed, mask)
+        rows = TiltRows(data.series, torch.zeros_like(mask), config.train.slices, steps, seed, mask, data.images)
         torch.manual_seed(seed)
-        network = build_module(config, data.series, time.monotonic(), unseen)
+        network = build_module(config, data.series, time.monotonic(), unseen, _motion(module))
         network.schedule = Schedule(steps, constant=config.train.schedule == "constant")
         if module.poses is not None:
             network.poses.load_state_dict(module.poses.state_dict())
@@ -77,6 +81,11 @@ def fit_halves(config: Config, module: DIP4D, data: TiltRows) -> list[DIP4D]:
         make_trainer(config, [callbacks.ProgressLine()], logger=False, steps=steps).fit(network, rows)
         networks.append(network)
     return networks
+
+
+def _motion(module: DIP4D) -> RigidMotion | None:
+    """A copy of the motion that a fit has found, for another to start from; None if its specimen is at rest."""
+    return copy.deepcopy(module.network.motion) if isinstance(module.network, Moving) else None
 
 
 def write_resolution(config: Config, folder: Path, module: DIP4D, data: TiltRows) -> None:
@@ -104,3 +113,19 @@ def save_shifts(config: Config, folder: Path, module: DIP4D) -> None:
         f"displacements: {np.sqrt((z[kept] ** 2).mean()):.2f} px rms along z, {np.sqrt((s[kept] ** 2).mean()):.2f} "
         f"across; in {run_folder.SHIFTS}, for align.shifts"
     )
+
+
+def save_motion(folder: Path, module: DIP4D, series: TiltSeries) -> None:
+    """How the specimen moves as a whole, at the time of every image: motion.csv, and a line."""
+    motion: RigidMotion = module.network.motion
+    progress = torch.from_numpy(series.progress).float().to(module.device)
+    with torch.no_grad():
+        rotation, travel = (v.cpu().double().numpy() for v in motion(progress))
+    turn = np.rad2deg(Rotation.from_matrix(rotation).as_rotvec())
+    names = [f"{what}_{axis}_{unit}" for what, unit in (("turn", "deg"), ("travel", "px")) for axis in "xyz"]
+    rows = np.column_stack([series.times_s, turn, travel])
+    np.savetxt(folder / run_folder.MOTION, rows, "%.6g", ",", header=",".join(["time_s", *names]), comments="")
+    turned, travelled = motion.between()
+    found = {"turn_deg": turned, "travel_px": travelled.tolist()}
+    run_folder.add_metrics(folder, {"motion": found})
+    print(f"{motion.describe()}; in {run_folder.MOTION}, about the middle of the volume, at the time of every image")

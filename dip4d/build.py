@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import lightning as L
@@ -15,7 +16,17 @@ from dip4d.config import Config
 from dip4d.conventional import brightest_voxel, noise, whole_series
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
-from dip4d.networks import TDDIP, BoundedLowRank, Clock, Decoder, Dipster, VoxelMaps, octaves_of_z
+from dip4d.networks import (
+    TDDIP,
+    BoundedLowRank,
+    Clock,
+    Decoder,
+    Dipster,
+    Moving,
+    RigidMotion,
+    VoxelMaps,
+    octaves_of_z,
+)
 from dip4d.physics import Microscope
 from dip4d.refinement import PoseRefinement
 from dip4d.shifts import Shifts, apply
@@ -64,14 +75,31 @@ def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     return series, truth
 
 
-def build_network(config: Config, series: TiltSeries, seen: TiltSeries, brightest: float) -> nn.Module:
+def images_in_a_batch(slices: int, frames: int, depth: int) -> int:
+    """How many whole images have about as many rows as `slices` positions z with all their times."""
+    return min(frames, max(8, round(slices * frames / depth)))
+
+
+def planes_beyond(series: TiltSeries) -> int:
+    """Planes of a moving specimen to draw at each end of the volume: none if it ends inside, along the tilt axis."""
+    rows = series.images.mean((0, 2))
+    ends_inside = max(rows[0], rows[-1]) < 0.02 * rows.max()
+    return 0 if ends_inside else math.ceil(series.shape[2] / 8)
+
+
+def build_network(
+    config: Config, series: TiltSeries, seen: TiltSeries, brightest: float, motion: RigidMotion | None = None
+) -> nn.Module:
     """The network of the configuration, for a series of which it may see some images.
 
-    brightest: intensity per voxel of the brightest material.
+    brightest: intensity per voxel of the brightest material. motion: of the specimen as a whole, to start from; None if
+    it is at rest.
     """
     n = config.network
     _, depth, bins = series.shape
     shape = (bins, bins)
+    margin = 0 if motion is None else planes_beyond(seen)
+    depth += 2 * margin
     octaves = octaves_of_z(depth, n.wavelength)
     match n.name:
         case "dipster":
@@ -82,13 +110,22 @@ def build_network(config: Config, series: TiltSeries, seen: TiltSeries, brightes
         case "voxels":
             maps: nn.Module = VoxelMaps(whole_series(seen, n.start_iterations), n.rank, brightest)
         case "dip":
-            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row else 0, n.channels, octaves)
-    clock = Clock(torch.from_numpy(series.progress)) if n.clock else None
-    return BoundedLowRank(maps, n.rank, n.damping, brightest, clock)
+            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row and motion is None else 0, n.channels, octaves)
+    progress = torch.from_numpy(series.progress)
+    network = BoundedLowRank(maps, n.rank, n.damping, brightest, Clock(progress) if n.clock else None)
+    return network if motion is None else Moving(network, motion, progress, series.shape[1], margin)
 
 
-def build_module(config: Config, series: TiltSeries, began: float, unseen: Sequence[int] = ()) -> DIP4D:
-    """Network, microscope and loss for a series, put together. unseen: images that must not influence them."""
+def build_module(
+    config: Config,
+    series: TiltSeries,
+    began: float,
+    unseen: Sequence[int] = (),
+    motion: RigidMotion | None = None,
+) -> DIP4D:
+    """Network, microscope and loss for a series, put together. unseen: images that must not influence them. motion: of
+    the specimen as a whole, to start from; None if it is at rest.
+    """
     t, n = config.train, config.network
     bins = series.shape[2]
     seen = series.without_images(unseen)
@@ -99,18 +136,21 @@ def build_module(config: Config, series: TiltSeries, began: float, unseen: Seque
         budget = 60 * t.max_minutes
         seconds = max(BUDGET_SHARE * budget - BUDGET_TAIL, budget / 2)
         seconds /= 1 + uncertainty.SHARE * config.uncertainty.members + 2 * resolution.SHARE * config.compare.resolution
+    network = build_network(config, series, seen, brightest, motion)
     return DIP4D(
-        build_network(config, series, seen, brightest),
+        network,
         Microscope((bins, bins), bins),
         {"squared": SquaredError, "geman_mcclure": GemanMcClure}[t.loss](brightest_pixel),
         Schedule(t.steps, seconds, began, constant=t.schedule == "constant"),
         t.learning_rate,
-        n.windows if n.use_row and n.name == "dip" else 0,
+        n.windows if n.use_row and n.name == "dip" and motion is None else 0,
         brightest,
         smoothness=t.smoothness * variance,
         steadiness=t.steadiness * variance,
         rows=t.rows,
         poses=PoseRefinement(series, config.align.along_z, config.align.tilt) if config.align.refine else None,
+        average=t.average,
+        kernels=network.specimen.decoder.kernels() if motion is not None else (),  # few steps: each draws all planes
     )
 
 

@@ -97,7 +97,7 @@ class Network:
         among=["dip", "voxels", "dipster", "tddip"],
     )
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
-    channels: int = key(48, "Channels of the decoder.", low=8)
+    channels: int = key(32, "Channels of the decoder.", low=8)
     wavelength: float = key(
         12.0, "Shortest wave of the Fourier features of z, in pixels; less for sharp layers along the tilt axis.", low=2
     )
@@ -106,21 +106,35 @@ class Network:
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
     clock: bool = key(True, "Learn the specimen's own time, in which even a sudden event is a slow change.")
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
+    motion: str = key(
+        "auto",
+        "Learn how the specimen turns and travels as a whole apart from its change; auto: if a short fit finds that it "
+        "does.",
+        among=["auto", "always", "never"],
+    )
 
 
 @dataclass
 class Train:
     steps: int = key(2000, "Optimiser steps.", low=1)
     max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
-    learning_rate: float = key(2e-3, "Peak of the one-cycle schedule (Adam).", low=1e-7, high=1)
+    learning_rate: float = key(
+        4e-3, "Peak of the one-cycle schedule, of Adam; Muon has five times that.", low=1e-7, high=1
+    )
     schedule: str = key("one_cycle", "The learning rate over the fit.", among=["one_cycle", "constant"])
     slices: int = key(8, "Positions z in a batch.", low=1)
     rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
     loss: str = key("squared", "Misfit of projected and measured rows.", among=["squared", "geman_mcclure"])
     smoothness: float = key(
-        1.5, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
+        6.0, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )
     steadiness: float = key(8.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
+    average: float = key(
+        0.98,
+        "Decay in a step of the averaged weights, which are those that are measured and kept; 0 for none.",
+        0.0,
+        1.0,
+    )
     checkpoint_seconds: float = key(45.0, "Seconds between checkpoints.", low=0.1)
 
 

@@ -24,23 +24,24 @@ class Rows:
     """Rows of a tilt series at B positions z, n times each.
 
     values: (B, n, S), intensity. t: (B, n), frame number. progress: (B, n), time scaled to 0..1 over the series.
-    angles: (B, n), tilt in radians.
+    angles: (B, n), tilt in radians. known: (B, n), False for rows that are kept aside; None if there are none.
     """
 
     values: Tensor
     t: Tensor
     progress: Tensor
     angles: Tensor
+    known: Tensor | None = None
 
     def take(self, index: Tensor) -> Rows:
         """The rows at `index` (B, k) along n."""
         return Rows(
             self.values.gather(1, index[..., None].expand(-1, -1, self.values.shape[-1])),
-            *(v.gather(1, index) for v in (self.t, self.progress, self.angles)),
+            *(v if v is None else v.gather(1, index) for v in (self.t, self.progress, self.angles, self.known)),
         )
 
     def to(self, device: torch.device) -> Rows:
-        return Rows(*(v.to(device) for v in (self.values, self.t, self.progress, self.angles)))
+        return Rows(*(v if v is None else v.to(device) for v in vars(self).values()))
 
 
 @dataclass
@@ -95,10 +96,13 @@ def drawn(rows: Rows, count: int, step: int) -> Rows:
 
 
 class StepSampler(Sampler[list[int]]):
-    """Batches of positions z, one a step; what a step sees depends on (seed, step) alone, so that a run can resume."""
+    """Batches of `count` positions z (or images), one a step; each sweep visits all of them once.
 
-    def __init__(self, slices: int, batch: int, steps: int, seed: int, first_step: Callable[[], int]) -> None:
-        self.slices, self.batch, self.steps, self.seed = slices, min(batch, slices), steps, seed
+    What a step sees depends on (seed, step) alone, so that a run can resume.
+    """
+
+    def __init__(self, count: int, batch: int, steps: int, seed: int, first_step: Callable[[], int]) -> None:
+        self.count, self.batch, self.steps, self.seed = count, min(batch, count), steps, seed
         self.first_step = first_step
 
     def __len__(self) -> int:
@@ -106,12 +110,12 @@ class StepSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step(), self.steps):
-            sweep, place = divmod(step * self.batch, self.slices)  # each sweep visits every z once
+            sweep, place = divmod(step * self.batch, self.count)
             order = np.concatenate([self._order(sweep), self._order(sweep + 1)])
             yield order[place : place + self.batch].tolist()
 
     def _order(self, sweep: int) -> np.ndarray:
-        return np.random.default_rng((self.seed, sweep)).permutation(self.slices)
+        return np.random.default_rng((self.seed, sweep)).permutation(self.count)
 
 
 class TiltRows(L.LightningDataModule):
@@ -119,16 +123,26 @@ class TiltRows(L.LightningDataModule):
 
     series: images (t, z, s). held_out: (Z, T), as by `choose_held_out`. slices: positions z in a batch. steps: how
     many training batches. unseen: (Z, T), True for rows that are neither fitted nor held out, as many at every z: the
-    images kept aside as a whole, for instance. Everything lies in memory and is sliced, never copied row by row.
+    images kept aside as a whole, for instance. images: None, or how many whole images a training batch holds: it then
+    has all positions and only these times, for a network that draws the specimen as a whole. Everything lies in memory
+    and is sliced, never copied row by row.
     """
 
     def __init__(
-        self, series: TiltSeries, held_out: Tensor, slices: int, steps: int, seed: int, unseen: Tensor | None = None
+        self,
+        series: TiltSeries,
+        held_out: Tensor,
+        slices: int,
+        steps: int,
+        seed: int,
+        unseen: Tensor | None = None,
+        images: int | None = None,
     ) -> None:
         super().__init__()
         frames, positions, _ = series.shape
         assert held_out.shape == (positions, frames)
-        self.series, self.held, self.slices, self.steps, self.seed = series, held_out, slices, steps, seed
+        self.series, self.held, self.steps, self.seed, self.images = series, held_out, steps, seed, images
+        self.slices = slices if images is None else positions
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()  # (Z, T, S)
         self.progress = torch.from_numpy(series.progress).float()
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
@@ -153,10 +167,20 @@ class TiltRows(L.LightningDataModule):
     def _rows(self, z: Tensor, t: Tensor) -> Rows:
         return Rows(self.rows[z[:, None], t], t, self.progress[t], self.angles[t])
 
+    def batch_of_images(self, frames: Sequence[int]) -> Batch:
+        """The batch of some whole images, in the order of time; which of their rows are kept aside, is marked."""
+        z, frames = torch.arange(len(self.rows)), sorted(frames)
+        rows = self.rows_at(z, frames)
+        rows.known = ~(self.held | self.unseen)[:, frames]
+        return Batch(z.float(), rows, self._rows(z, self.held_out))
+
     def train_dataloader(self) -> DataLoader:
-        positions = self.rows.shape[0]
-        sampler = StepSampler(positions, self.slices, self.steps, self.seed, lambda: self.trainer.global_step)
-        return DataLoader(range(positions), batch_sampler=sampler, collate_fn=self.batch)
+        if self.images is None:
+            items, batch, collate = range(len(self.rows)), self.slices, self.batch
+        else:
+            items, batch, collate = (~self.unseen.all(0)).nonzero()[:, 0].tolist(), self.images, self.batch_of_images
+        sampler = StepSampler(len(items), batch, self.steps, self.seed, lambda: self.trainer.global_step)
+        return DataLoader(items, batch_sampler=sampler, collate_fn=collate)
 
     def all_batches(self) -> DataLoader:
         """Every position once, in order."""

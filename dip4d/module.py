@@ -10,13 +10,17 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from dip4d.averaging import AveragedWeights
 from dip4d.data import Batch, Rows, TiltRows, drawn
 from dip4d.loss import total_variation
+from dip4d.networks import Moving
+from dip4d.optimiser import make_optimiser
 from dip4d.physics import Microscope
 from dip4d.refinement import PoseRefinement
 
-WORSE, LATE = 1.05, 0.8  # so many times the lowest held-out error, so late: noise is being fitted, the fit ends
-EVERY = 4  # frames between two whose total variation is added up
+WORSE, PATIENCE = 1.01, 3  # so many times the lowest held-out error, so often in a row: the fit ends
+EVERY = 4  # frames (or planes) between two whose total variation is added up
+AT_ONCE = 64  # images of a batch projected at once
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 
@@ -76,7 +80,10 @@ class DIP4D(L.LightningModule):
     back-projected into for the network; 0 shows it none. brightest: intensity per voxel of the brightest material.
     smoothness, steadiness: weights of the total variation of the orthoslices in space and in time. rows: how many of
     each position a step fits, drawn at random; all of them if None. poses: of the images, refined with the network;
-    None where the alignment is trusted.
+    None where the alignment is trusted. average: decay of the averaged weights, which are those that are measured and
+    kept; 0 for none. kernels: matrices of the network that Muon fits instead of Adam.
+
+    Held-out rows end the fit, where noise begins to be fitted, and choose its weights: those with the lowest error.
     """
 
     def __init__(
@@ -92,14 +99,19 @@ class DIP4D(L.LightningModule):
         steadiness: float = 0.0,
         rows: int | None = None,
         poses: PoseRefinement | None = None,
+        average: float = 0.0,
+        kernels: Sequence[nn.Parameter] = (),
     ) -> None:
         super().__init__()
+        self.kernels = list(kernels)
         self.poses = poses
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
         self.smoothness, self.steadiness, self.rows = smoothness / brightest, steadiness / brightest, rows
         self.learning_rate, self.windows, self.brightest = learning_rate, windows, brightest
         self._squares = torch.zeros(2, dtype=torch.float64)
         self._best: tuple[float, dict[str, Tensor] | None] = (math.inf, None)
+        self._worse = 0  # times in a row
+        self.averaged = AveragedWeights(self, average)
 
     def posed(self, z: Tensor, rows: Rows) -> tuple[Rows, Tensor | None]:
         """Rows of positions z (B,) as their images lie, and their shifts (B, n) in bins; None for no shifts."""
@@ -124,12 +136,16 @@ class DIP4D(L.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         rows = batch.rows if self.rows is None else drawn(batch.rows, self.rows, self.global_step)
         rows, shift = self.posed(batch.z, rows)
-        slices = self.network.render(self.features(batch.z, batch.rows), rows.progress)
-        loss = self.loss(self.microscope.project(slices, rows.angles, shift), rows.values)
+        features = self.features(batch.z, batch.rows)
+        slices = self.network.render(features, rows.progress)
+        projected = self.microscope.project(slices, rows.angles, shift)
+        measured = rows.values if rows.known is None else rows.values.where(rows.known[..., None], projected.detach())
+        loss = self.loss(projected, measured)
         if self.smoothness:
             loss = loss + self.smoothness * total_variation(slices[:, ::EVERY])
         if self.steadiness and slices.shape[1] > 1:
-            loss = loss + self.steadiness * slices.diff(dim=1).abs().mean()  # a change and its undoing count twice
+            still = self.network.at_rest(features, EVERY) if isinstance(self.network, Moving) else slices
+            loss = loss + self.steadiness * still.diff(dim=1).abs().mean()  # a change and its undoing count twice
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
         return loss
@@ -140,21 +156,25 @@ class DIP4D(L.LightningModule):
     def on_train_end(self) -> None:
         self.schedule.stop()
         data: TiltRows = self.trainer.datamodule
-        if not self.trainer.interrupted and data.held_out.numel():
-            self._keep_best(self.held_out_error(data))
-            self.load_state_dict(self._best[1])
+        if not self.trainer.interrupted:
+            self.averaged.swap()
+            if data.held_out.numel():
+                self._keep_best(self.held_out_error(data))
+                self.load_state_dict(self._best[1])
 
     def on_train_batch_end(self, *_) -> None:
+        self.averaged.update()
         if self.schedule.progress(self.global_step) >= 1:
             self.trainer.should_stop = True
 
     def configure_optimizers(self):
-        optimizer = torch.optim.Adam(self.parameters(), self.learning_rate, betas=(0.9, 0.99))
+        optimizer = make_optimiser(self.parameters(), self.learning_rate, self.kernels)
         relative = lambda step: self.schedule.learning_rate(step, 1.0)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, relative)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def on_validation_epoch_start(self) -> None:
+    def on_validation_start(self) -> None:
+        self.averaged.swap()
         self._squares.zero_()
 
     def validation_step(self, batch: Batch, _: int) -> None:
@@ -164,9 +184,12 @@ class DIP4D(L.LightningModule):
         error = relative_error(self._squares)
         self.log("held_out/dip", error, prog_bar=True)
         self._keep_best(error)
-        settled = not self.schedule.constant and self.schedule.progress(self.global_step) > LATE
-        if settled and error > WORSE * self._best[0]:
+        self._worse = self._worse + 1 if error > WORSE * self._best[0] else 0
+        if self._worse >= PATIENCE and not self.schedule.constant:
             self.trainer.should_stop = True
+
+    def on_validation_end(self) -> None:
+        self.averaged.swap()
 
     def _keep_best(self, error: float) -> None:
         """Remembers the weights if their held-out error is the lowest so far; in the end the best one stays."""
@@ -197,11 +220,15 @@ class DIP4D(L.LightningModule):
         """
         predicted, measured = [], []
         for z in torch.arange(len(data.rows)).split(data.slices):
-            batch, asked = data.batch(z).to(self.device), data.rows_at(z, frames).to(self.device)
-            slices = self(batch.z, batch.rows, asked.progress)
-            rows, shift = self.posed(batch.z, asked)
-            predicted.append(self.microscope.project(slices, rows.angles, shift).float().cpu())
-            measured.append(rows.values.cpu())
+            batch = data.batch(z).to(self.device)
+            features = self.features(batch.z, batch.rows)
+            of_z = []
+            for some in torch.as_tensor(frames).split(AT_ONCE):
+                rows, shift = self.posed(batch.z, data.rows_at(z, some.tolist()).to(self.device))
+                slices = self.network.render(features, rows.progress)
+                of_z.append((self.microscope.project(slices, rows.angles, shift).float().cpu(), rows.values.cpu()))
+            for images, parts in zip((predicted, measured), zip(*of_z, strict=True), strict=True):
+                images.append(torch.cat(parts, dim=1))
         return tuple(torch.cat(rows).transpose(0, 1) for rows in (predicted, measured))
 
     @torch.no_grad()
@@ -210,21 +237,21 @@ class DIP4D(L.LightningModule):
 
         The features of all positions are kept, the volumes are not.
         """
-        features = []
-        for batch in data.all_batches():
-            batch = batch.to(self.device)
-            features.append(self.features(batch.z, batch.rows))
+        batches = [batch.to(self.device) for batch in data.all_batches()]
+        features = [self.features(batch.z, batch.rows) for batch in batches]
         for p in progress.tolist():
-            time = [torch.full((len(f), 1), p, device=self.device) for f in features]
-            yield torch.cat(
-                [self.network.render(f, t)[:, 0].float().cpu() for f, t in zip(features, time, strict=True)]
-            )
+            times = [torch.full_like(batch.z, p)[:, None] for batch in batches]
+            slices = [self.network.render(f, t)[:, 0].float().cpu() for f, t in zip(features, times, strict=True)]
+            yield torch.cat(slices)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["seconds"], checkpoint["best"] = self.schedule.elapsed(), self._best
+        checkpoint["worse"], checkpoint["averaged"] = self._worse, self.averaged.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.schedule.spent, self._best = checkpoint["seconds"], checkpoint["best"]
+        self._worse = checkpoint["worse"]
+        self.averaged.load_state_dict(checkpoint["averaged"])
 
 
 def squares(predicted: Tensor, measured: Tensor) -> Tensor:

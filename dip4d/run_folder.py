@@ -19,11 +19,12 @@ CHECKPOINT = "checkpoint.ckpt"
 VOLUMES = "volumes.ome.tif"
 UNCERTAINTY = "uncertainty.ome.tif"
 SHIFTS = "shifts.csv"
+MOTION = "motion.csv"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
 FIGURES = "figures"
 TRACKING = "tracking"
-OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, METRICS, ORTHOSLICES, FIGURES, TRACKING)
+OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, FIGURES, TRACKING)
 
 
 def prepare(run: Run, what: str) -> Path:

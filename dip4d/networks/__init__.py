@@ -5,6 +5,17 @@ progress)``, the orthoslices at any times made from it. Another architecture onl
 """
 
 from dip4d.networks.low_rank import BoundedLowRank, Clock, Decoder, VoxelMaps, octaves_of_z
+from dip4d.networks.motion import Moving, RigidMotion
 from dip4d.networks.rivals import TDDIP, Dipster
 
-__all__ = ["TDDIP", "BoundedLowRank", "Clock", "Decoder", "Dipster", "VoxelMaps", "octaves_of_z"]
+__all__ = [
+    "TDDIP",
+    "BoundedLowRank",
+    "Clock",
+    "Decoder",
+    "Dipster",
+    "Moving",
+    "RigidMotion",
+    "VoxelMaps",
+    "octaves_of_z",
+]

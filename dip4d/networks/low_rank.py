@@ -52,19 +52,26 @@ class Decoder(nn.Module):
             x = self.second[level](self.first[level](x, z), z)
         return self.draw(x)
 
+    def kernels(self) -> list[nn.Parameter]:
+        """Those of its convolutions, as matrices (channels, 9 channels)."""
+        return [layer.kernel for layers in (self.first, self.second) for layer in layers]
+
 
 class _Layer(nn.Module):
     """Convolution, normalisation, and a gain and an offset for each channel that depend on z."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
-        self.convolve = nn.Conv2d(channels, channels, 3, padding=1)
+        convolve = nn.Conv2d(channels, channels, 3)
+        self.kernel = nn.Parameter(convolve.weight.detach().flatten(1))  # a matrix: Muon takes no other
+        self.bias = convolve.bias
         self.normalise = nn.GroupNorm(math.gcd(8, channels), channels)
         self.modulate = nn.Linear(width, 2 * channels)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         gain, offset = self.modulate(z)[:, :, None, None].chunk(2, dim=1)
-        return F.silu(self.normalise(self.convolve(x)) * (1 + gain) + offset)
+        x = F.conv2d(x, self.kernel.unflatten(1, (-1, 3, 3)), self.bias, padding=1)
+        return F.silu(self.normalise(x) * (1 + gain) + offset)
 
 
 def octaves_of_z(depth: int, wavelength: float) -> int:
@@ -150,7 +157,15 @@ class BoundedLowRank(nn.Module):
 
     def render(self, features: Tensor, progress: Tensor) -> Tensor:
         """progress: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
+        return self.intensity(self.mixture(features, progress))
+
+    def mixture(self, features: Tensor, progress: Tensor) -> Tensor:
+        """The logits (B, n, Y, X) of the orthoslices of `render`."""
         own = progress if self.clock is None else self.clock(progress)
         psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
         logit = torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))  # (B, n, Y*X)
-        return (self.log_bound.exp() * logit.sigmoid()).unflatten(-1, features.shape[2:])
+        return logit.unflatten(-1, features.shape[2:])
+
+    def intensity(self, logit: Tensor) -> Tensor:
+        """What a logit stands for, intensity per voxel."""
+        return self.log_bound.exp() * logit.sigmoid()
