@@ -58,8 +58,9 @@ class Data:
     exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
     hold_out_images: float = key(
-        0.03, "Share of whole images held out of everything, to measure how well they are predicted; none with "
-        "align.refine, which has to see an image to place it.", low=0.0, high=0.2,
+        0.03, "Share of whole images (all of a view together, where angles are repeated) held out of everything, to "
+        "measure how well they are predicted; none with align.refine, which has to see an image to place it.",
+        low=0.0, high=0.2,
     )  # fmt: skip
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 
@@ -126,9 +127,10 @@ class Train:
 
 @dataclass
 class Compare:
-    methods: list[str] = key(
-        ["sirt_whole", "sirt_window", "sirt_frozen"],
-        "Conventional reconstructions to stand beside: sirt, fbp, em or tv, _whole, _window or _frozen (needs truth).",
+    methods: list[str] | None = key(
+        None,
+        "Conventional reconstructions to stand beside: sirt, fbp, em or tv, _whole, _window or _frozen (needs truth); "
+        "by default sirt_whole, sirt_window and, with truth, sirt_frozen, without, tv_whole.",
         among=METHODS,
     )
     iterations: int = key(500, "The most iterations to try; the best number up to it is used.", low=1)
@@ -303,7 +305,7 @@ def _check_values(config: Config) -> None:
     for name, entry, value in _entries(config):
         meta = entry.metadata
         for item in value if isinstance(value, list) else [value]:
-            if meta["among"] and item not in meta["among"]:
+            if meta["among"] and item is not None and item not in meta["among"]:
                 near = difflib.get_close_matches(str(item), meta["among"], 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise InputError(f"{name}={item} must be one of {', '.join(meta['among'])}{hint}")

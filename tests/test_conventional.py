@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from dip4d.algorithms import sirt
-from dip4d.conventional import METHODS, Conventional, _noise, brightest_voxel
+from dip4d.conventional import METHODS, Conventional, brightest_voxel, noise
 from dip4d.data import choose_held_out, rows_of
 from dip4d.metrics import psnr
 from dip4d.simulate import simulate
+from dip4d.tilt_series import TiltSeries
 
 SIZE, FRAMES = 20, 24
 
@@ -90,10 +92,23 @@ def test_without_truth_held_out_rows_choose_and_are_not_used(data):
         at_work.baseline("sirt_frozen")
 
 
+SMOOTH_ROWS = np.sin(np.linspace(0, 3, 64)) * 10 + 5
+
+
 def test_the_noise_is_found():
-    rows = torch.linspace(0, 3, 64).sin().mul(10).add(5).expand(40, 30, 64)
-    noisy = rows + 0.7 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
-    assert _noise(noisy) == pytest.approx(0.7, rel=0.1)
+    images = np.random.default_rng(0).normal(SMOOTH_ROWS, 0.7, (40, 30, 64))
+    assert noise(TiltSeries(images, np.arange(40))) == pytest.approx(0.7, rel=0.1)
+
+
+@pytest.mark.parametrize("smoothed", [0, 1.5])
+def test_where_views_are_repeated_smoothing_does_not_hide_the_noise(smoothed):
+    white = np.random.default_rng(0).normal(0, 0.7, (40, 32, 64))
+    images = SMOOTH_ROWS * np.repeat(np.linspace(0.5, 1, 20), 2)[:, None, None] + gaussian_filter(
+        white, (0, smoothed, smoothed), mode="wrap"
+    )
+    assert noise(TiltSeries(images, np.repeat(np.arange(20), 2))) == pytest.approx(0.7, rel=0.25)
+    if smoothed:
+        assert noise(TiltSeries(images, np.arange(40))) < 0.2
 
 
 def test_the_brightest_voxel_is_of_the_right_order(data):

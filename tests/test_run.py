@@ -264,7 +264,7 @@ def measured(folder: Path, images: np.ndarray, angles_deg: np.ndarray) -> str:
 def test_a_held_out_image_is_never_an_input(tmp_path, small):
     """Spoiled beyond recognition, it changes nothing but its own error."""
     series, _ = simulate("nanostar", 16, 12, "grs", 500, seed=2)
-    (held,) = choose_held_out_images(12, 0.03, 0)
+    (held,) = choose_held_out_images(np.arange(12), 0.03, 0)
     small += ["compare.methods=[sirt_whole,sirt_window,tv_whole]", "data.background=none"]
     clean = run(tmp_path / "clean", *small, measured(tmp_path, series.images, series.angles_deg))
     assert clean["unseen_images"] == [held]
@@ -295,23 +295,23 @@ def test_no_network_starts_from_an_unseen_image(small, name):
 
 
 def test_bad_images_are_flagged_and_mass_is_flat(tmp_path, small, capsys):
-    series, _ = simulate("nanostar_alloying", 16, 24, "grs", 500, seed=0)
+    series, _ = simulate("static", 16, 40, "grs", 500, seed=0)
     images = series.images.copy()
     images[9] = np.roll(images[9], 3, axis=1)
-    images[15] *= 1.4
+    images[15] *= 1.7
     arguments = [
         *small,
         "compare.methods=[]",
-        "train.steps=400",
-        "network.clock=false",
+        "train.steps=200",
+        "network.rank=1",  # not enough to follow a single image
         "data.background=none",
         "data.exclude=[2]",
     ]
     metrics = run(tmp_path / "run", *arguments, measured(tmp_path, images, series.angles_deg))
     assert metrics["suspect_images"] == [9, 15]
     assert "data.exclude=[2,9,15]" in capsys.readouterr().out.split("the reconstruction explains")[1]
-    assert metrics["images"] == [0, 1, *range(3, 24)]
-    assert len(metrics["residual_per_image"]) == 23
+    assert metrics["images"] == [0, 1, *range(3, 40)]
+    assert len(metrics["residual_per_image"]) == 39
 
     metrics = run(tmp_path / "clean", *arguments[:-1], measured(tmp_path, series.images, series.angles_deg))
     assert metrics["suspect_images"] == []
