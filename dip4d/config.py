@@ -62,6 +62,10 @@ class Data:
         "measure how well they are predicted; none with align.refine, which has to see an image to place it.",
         low=0.0, high=0.2,
     )  # fmt: skip
+    hold_out_in_a_row: int = key(
+        1, "Views next to each other in time that are held out together. In a sweep neighbours tell most of a single "
+        "one: only a gap of several shows what a reconstruction is worth.", low=1,
+    )  # fmt: skip
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 
 

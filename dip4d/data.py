@@ -55,20 +55,21 @@ class Batch:
         return Batch(self.z.to(device), self.rows.to(device), self.held_out.to(device))
 
 
-def choose_held_out_images(views: np.ndarray, share: float, seed: int) -> list[int]:
-    """Whole images kept aside, as many as show a share of the views: one view in each of as many equal parts of the
-    series, drawn from its middle half, with all its images.
+def choose_held_out_images(views: np.ndarray, share: float, seed: int, in_a_row: int = 1) -> list[int]:
+    """Whole images kept aside, as many as show a share of the views: a run of so many views in a row in each of as many
+    equal parts of the series, its middle drawn from the middle half of the part, with all their images.
 
     views: (t,), as `TiltSeries.views`; images of one view go together. Neither the first two views nor the last two,
-    and no two in a row while `share` is at most 0.2. At least one unless it is 0; none of fewer than 10, which can
-    spare none.
+    and no two runs next to each other while `share` is at most 0.2. At least one run unless `share` is 0; none of a
+    series of fewer than 10 views, or fewer than 5 times a run, which can spare none.
     """
     count = int(views[-1]) + 1
-    if share == 0 or count < FEWEST:
+    if share == 0 or count < max(FEWEST, 5 * in_a_row):
         return []
-    parts = max(1, round(share * count))
+    parts = max(1, round(share * count / in_a_row))
     places = np.arange(parts) + np.random.default_rng((seed, count)).uniform(0.25, 0.75, parts)
-    chosen = np.clip((places * count / parts).astype(int), 2, count - 3)
+    first = np.clip((places * count / parts).astype(int) - in_a_row // 2, 2, count - 2 - in_a_row)
+    chosen = first[:, None] + np.arange(in_a_row)
     return np.flatnonzero(np.isin(views, chosen)).tolist()
 
 

@@ -92,6 +92,25 @@ def test_without_truth_held_out_rows_choose_and_are_not_used(data):
         at_work.baseline("sirt_frozen")
 
 
+def test_the_error_without_noise_is_that_of_predicting_what_was_there_to_see():
+    clean, _ = simulate("static", SIZE, FRAMES, "incremental", 0, seed=0)
+    again = np.repeat(np.arange(FRAMES), 2)
+    rng = np.random.default_rng(0)
+    images = clean.images[again] + rng.normal(0, 0.3 * clean.images.std(), (2 * FRAMES, SIZE, SIZE))
+    series = TiltSeries(images, clean.angles_deg[again])
+    unseen = rows_of([t for view in (5, 11, 18) for t in (2 * view, 2 * view + 1)], 2 * FRAMES, SIZE)
+    held_out = choose_held_out(2 * FRAMES, SIZE, 0.1, 0, np.flatnonzero(unseen[0]))
+    at_work = conventional((series, None, held_out), truth=False, iterations=20, unseen=unseen)
+    baseline = at_work.baseline("sirt_whole")
+    A = at_work._operator(at_work.angles)
+    x = sirt(A, at_work.rows, baseline.settings["iterations"], known=at_work.known)
+    frames = unseen[0]
+    there = torch.from_numpy(clean.images[again]).transpose(0, 1)[:, frames]
+    true = float((A(x)[:, frames] - there).norm() / there.norm())
+    assert baseline.held_out_without_noise == pytest.approx(true, rel=0.15)
+    assert baseline.held_out_images > 1.5 * true
+
+
 SMOOTH_ROWS = np.sin(np.linspace(0, 3, 64)) * 10 + 5
 
 

@@ -90,6 +90,18 @@ def test_images_of_one_view_are_held_out_together(share):
         assert (np.diff(chosen) >= 2).all()
 
 
+@pytest.mark.parametrize("in_a_row", [2, 5, 8])
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_a_gap_of_several_views_is_held_out(share, in_a_row):
+    views = np.repeat(np.arange(46), [1, 3] * 23)
+    for seed in range(20):
+        chosen = np.unique(views[choose_held_out_images(views, share, seed, in_a_row)])
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)
+        assert [len(run) for run in runs] == [in_a_row] * max(1, round(share * 46 / in_a_row))
+        assert 2 <= chosen.min() <= chosen.max() <= 43
+    assert choose_held_out_images(np.arange(20), share, 0, 5) == []
+
+
 def test_a_view_seen_again_later_is_another_one_and_a_standing_stage_no_reason_to_hold_out_all():
     sweeps = TiltSeries(np.zeros((8, 2, 2)), [0, 10, 10.05, 20, 20, 10, 0, 10]).views
     np.testing.assert_array_equal(sweeps, [0, 1, 1, 2, 2, 3, 4, 5])

@@ -228,12 +228,20 @@ def test_measured_series(tmp_path, small, real_data):
         f"data.angles={real_data / 'emat_liquid_N6.rawtlt'}",
         "data.tilt_axis=y",
         "data.bin=8",
+        "data.hold_out_images=0.1",
         "train.steps=100",
-        "compare.methods=[sirt_whole]",
+        "train.max_minutes=1",
     )
     assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (116, 32, 32, 32)
     assert metrics["pixel_nm"] == pytest.approx(0.26 * 8, rel=1e-3)
     assert metrics["held_out"]["dip"] < 1
+    assert set(metrics["methods"]) == {"dip", "sirt_whole", "sirt_window", "tv_whole"}  # there is no truth
+    for name in metrics["methods"]:
+        assert metrics["held_out_without_noise"][name] < metrics["held_out_images"][name] < 1
+    angles = np.loadtxt(real_data / "emat_liquid_N6.rawtlt")
+    held = angles[metrics["unseen_images"]]
+    assert len(held) > len(np.unique(held)) == 5
+    assert np.isin(angles, held).sum() == len(held)  # whole views
 
 
 def test_irregular_times_repeated_angles_and_a_bad_image(tmp_path, small, capsys):
