@@ -43,7 +43,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("run", type=Path)
     p.add_argument("--threshold", type=float, default=0.35, help="share of the largest intensity (default: 0.35)")
-    p.add_argument("--apart", type=int, default=2, help="voxels between two maxima (default: 2)")
+    p.add_argument("--apart", type=int, default=4, help="voxels between two maxima (default: 4)")
     a = p.parse_args()
     volumes = open_volumes(a.run / VOLUMES)
     _, size = read_times_and_size(a.run / VOLUMES)
