@@ -107,6 +107,10 @@ class Network:
         12.0, "Shortest wave of the Fourier features of z, in pixels; less for sharp layers along the tilt axis.", low=2
     )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    brightest: float | None = key(
+        None, "Intensity per voxel of the brightest material, from which its bound is learned; by default a guess, "
+        "which is too low for particles of a few voxels (then they come out long along the beam).", low=1e-9,
+    )  # fmt: skip
     start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
     clock: bool = key(True, "Learn the specimen's own time, in which even a sudden event is a slow change.")

@@ -302,6 +302,13 @@ def test_no_network_starts_from_an_unseen_image(small, name):
     assert (a.brightest, a.smoothness, a.loss.brightest) == (b.brightest, b.smoothness, b.loss.brightest)
 
 
+def test_the_bound_begins_where_it_is_told_to(small):
+    series, _ = simulate("nanostar", 16, 12, "grs", 500, seed=2)
+    module = train.build_module(train.load_config([*small, "network.brightest=7.5"]), series, 0.0)
+    assert module.brightest == 7.5
+    assert float(module.network.log_bound.detach().exp()) == pytest.approx(7.5)
+
+
 def test_bad_images_are_flagged_and_mass_is_flat(tmp_path, small, capsys):
     series, _ = simulate("static", 16, 40, "grs", 500, seed=0)
     images = series.images.copy()
