@@ -54,7 +54,7 @@ def run_experiment(arguments: list[str]) -> Path:
         series.progress_at(config.output.times)
     frames, depth, _ = series.shape
     share = 0.0 if config.align.refine else config.data.hold_out_images
-    images = choose_held_out_images(frames, share, config.run.seed)
+    images = choose_held_out_images(series.views, share, config.run.seed, config.data.hold_out_in_a_row)
     unseen = rows_of(images, frames, depth)
     held_out = choose_held_out(frames, depth, config.data.hold_out, config.run.seed, images)
     conventional = Conventional(

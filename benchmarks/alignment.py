@@ -1,8 +1,9 @@
-"""How well series are aligned: python benchmarks/alignment.py [star] [matching] [needle] [--data FOLDER] [--out FOLDER]
+"""How well series are aligned: python benchmarks/alignment.py [star] [matching] [network] [needle] [--out FOLDER] ...
 
 star: simulated particles that change shape and composition, each image displaced at random, the tilt axis off the
 middle, against the shifts that are known. matching: the same by projection matching alone, from shifts that are off at
-random. needle: the raw NIST needle against the series as its owners aligned it, and
+random. network: what our own network makes of the star as it is displaced, aligned, refined during the fit, and never
+displaced, in --steps steps each. needle: the raw NIST needle against the series as its owners aligned it, and
 a figure of a cross-section to look at. Prints tables in Markdown.
 """
 
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import dip4d  # noqa: F401  # before torch: see there
+import common  # noqa: F401  # first: it finds the package
 
 # isort: split
 import matplotlib
@@ -29,6 +32,7 @@ from dip4d.io import read_tilt_series
 from dip4d.matching import match_projections
 from dip4d.metrics import psnr
 from dip4d.projector import Geometry, Projector
+from dip4d.report import read_metrics
 from dip4d.shifts import Shifts, apply, without_gauge
 from dip4d.simulate import add_noise, simulate
 from dip4d.tilt_series import TiltSeries
@@ -36,8 +40,10 @@ from dip4d.tilt_series import TiltSeries
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+import train
+
 SIZE, FRAMES, DOSE, JITTER, AXIS = 48, 64, 500.0, 2.0, 3.0
-PARTS = ("star", "matching", "needle")
+PARTS = ("star", "matching", "network", "needle")
 WIDTH, ITERATIONS = 32, 50  # of the windowed SIRT that scores the star
 
 
@@ -69,22 +75,30 @@ def quality(series: TiltSeries, truth: np.ndarray) -> float:
     return float(np.mean(scores))
 
 
-def star(seed: int, scheme: str) -> str:
-    """A line of the table."""
+def case(seed: int, scheme: str) -> tuple[TiltSeries, np.ndarray, Shifts]:
+    """The star without noise, its truth, and how its images are to be displaced."""
     clean, truth = simulate("nanostar_alloying", SIZE, FRAMES, scheme, 0, seed)
     rng = np.random.default_rng(seed + 100)
-    true = Shifts(rng.normal(0, JITTER, FRAMES), rng.normal(0, JITTER, FRAMES), AXIS)
+    return clean, truth, Shifts(rng.normal(0, JITTER, FRAMES), rng.normal(0, JITTER, FRAMES), AXIS)
+
+
+def placed(found: Shifts, true: Shifts, angles_deg: np.ndarray) -> Shifts:
+    """The shifts found, with what no alignment can know taken from the true ones: the truth stands where it was."""
+    off_z, off_s = found.z - true.z, found.across - true.across
+    rest_z, rest_s = without_gauge(off_z, off_s, angles_deg)
+    return Shifts(found.z - (off_z - rest_z), found.across - (off_s - rest_s), 0.0, found.rotation_deg)
+
+
+def star(seed: int, scheme: str) -> str:
+    """A line of the table."""
+    clean, truth, true = case(seed, scheme)
     series, angles = displaced(clean, true, seed), clean.angles_deg
     first, _ = coarse(series)
     began = time.monotonic()
     _, found, report = align(series, normalise=False)
     seconds = time.monotonic() - began
-    # the truth stands where the specimen was simulated: what no alignment can know is taken from the true shifts
-    off_z, off_s = found.z - true.z, found.across - true.across
-    rest_z, rest_s = without_gauge(off_z, off_s, angles)
-    placed = Shifts(found.z - (off_z - rest_z), found.across - (off_s - rest_s), 0.0, found.rotation_deg)
     still = dataclasses.replace(clean, images=add_noise(clean.images, DOSE, seed))
-    scores = [quality(s, truth) for s in (series, apply(series, placed), still)]
+    scores = [quality(s, truth) for s in (series, apply(series, placed(found, true, angles)), still)]
     columns = [*errors(Shifts.none(FRAMES), true, angles), *errors(first, true, angles), *errors(found, true, angles)]
     return (
         f"| {scheme} {seed} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in zip(*[iter(columns)] * 2, strict=True))
@@ -102,6 +116,40 @@ def matching(rms: float) -> str:
     found = match_projections(displaced(clean, true, 0), start, WIDTH, rounds=20)
     cells = [f"{z:.2f} / {s:.2f}" for z, s in (errors(shifts, true, clean.angles_deg) for shifts in (start, found))]
     return f"| {' | '.join(cells)} |"
+
+
+def network(steps: int) -> Iterator[str]:
+    """Lines of a table: PSNR of our own network, and what is wrong with the shifts."""
+    clean, truth, true = case(0, "grs")
+    angles, z = clean.angles_deg, slice(SIZE // 4, SIZE - SIZE // 4)
+    series, still = displaced(clean, true, 0), dataclasses.replace(clean, images=add_noise(clean.images, DOSE, 0))
+    rough, _ = coarse(series)
+    _, fine, _ = align(series, normalise=False)
+    fits = {
+        "displaced": (series, None, False),
+        "coarse": (series, rough, False),
+        "coarse, refined": (series, rough, True),
+        "aligned": (series, fine, False),
+        "aligned, refined": (series, fine, True),
+        "never displaced": (still, None, False),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        np.save(here / "truth.npy", truth[:, z])
+        for name, (images, found, refine) in fits.items():
+            path, csv, run = (here / f"{name}{ending}" for ending in (".npz", ".csv", ""))
+            np.savez(path, images=images.images, angles=angles)
+            arguments = [f"data.path={path}", f"data.truth={here / 'truth.npy'}", f"run.dir={run}", "logger=csv"]
+            arguments += ["data.background=none", f"data.crop=[{z.start},{z.stop},0,{SIZE}]", "compare.methods=[]"]
+            arguments += [f"align.refine={refine}", f"train.steps={steps}", "train.max_minutes=null"]
+            if found is not None:
+                placed(found, true, angles).save(csv)
+                arguments.append(f"align.shifts={csv}")
+            train.run_experiment(arguments)
+            found = Shifts.load(run / "shifts.csv") if refine else found or Shifts.none(FRAMES)
+            off = errors(found, true, angles) if images is series else (0.0, 0.0)
+            scores = read_metrics(run)["methods"]["dip"]["psnr"]
+            yield f"| {name} | {off[0]:.2f} / {off[1]:.2f} | {np.mean(scores):.2f} | {min(scores):.2f} |"
 
 
 def needle(data: Path, out: Path, binning: int) -> None:
@@ -151,6 +199,7 @@ def main(arguments: list[str]) -> None:
     p.add_argument("--out", type=Path, default=Path("."))
     p.add_argument("--bin", type=int, default=1, help="binning of the needle")
     p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--steps", type=int, default=800, help="of the fits of our own network")
     a = p.parse_args(arguments)
     if "star" in a.what:
         print("rms error along z / s in pixels, PSNR of windowed SIRT in dB")
@@ -164,6 +213,9 @@ def main(arguments: list[str]) -> None:
         print("\n| start | by projection matching alone |\n|---|---|")
         for rms in (0.5, 1.0, 2.0):
             print(matching(rms), flush=True)
+    if "network" in a.what:
+        lines = list(network(a.steps))
+        print("\n| series | wrong with the shifts | dB, mean | worst frame |\n|---|---|---|---|", *lines, sep="\n")
     if "needle" in a.what:
         needle(a.data, a.out, a.bin)
 

@@ -30,6 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         parsed.run(parsed)
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
+        sys.stdout = None
+        return 0
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -129,7 +129,7 @@ def build_module(
     t, n = config.train, config.network
     bins = series.shape[2]
     seen = series.without_images(unseen)
-    brightest, brightest_pixel = brightest_voxel(seen), float(seen.images.max())
+    brightest, brightest_pixel = n.brightest or brightest_voxel(seen), float(seen.images.max())
     variance = 100 * (noise(seen) / brightest_pixel) ** 2  # in the units of the loss
     seconds = None
     if t.max_minutes is not None:

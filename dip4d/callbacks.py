@@ -16,12 +16,19 @@ from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor
 
 from dip4d.algorithms import evenly
-from dip4d.conventional import METHODS, Baseline, Conventional
+from dip4d.conventional import METHODS, USUAL, Baseline, Conventional
 from dip4d.data import TiltRows
 from dip4d.io import write_volumes
-from dip4d.metrics import psnr, ssim
+from dip4d.metrics import HELD_OUT, psnr, ssim
 from dip4d.module import DIP4D
-from dip4d.quality import mass_trend, masses_of_images, masses_of_volumes, residual_per_image, suspects
+from dip4d.quality import (
+    error_without_noise,
+    mass_trend,
+    masses_of_images,
+    masses_of_volumes,
+    residual_per_image,
+    suspects,
+)
 from dip4d.run_folder import CHECKPOINT, ORTHOSLICES, VOLUMES, add_metrics
 from dip4d.tilt_series import TiltSeries
 from dip4d.tracking import log_comparison, log_frames, log_picture
@@ -130,7 +137,8 @@ class Pictures(L.Callback):
 class Comparison(L.Callback):
     """Stands ours beside conventional reconstruction: scores against the truth, held-out errors, orthoslices.
 
-    The conventional ones are found before the fit, and scored with ours after it. truth: (t, z, y, x) or None.
+    The conventional ones are found before the fit, and scored with ours after it. methods: names of `METHODS`, or None
+    for those that are usual with or without truth. truth: (t, z, y, x) or None.
     seconds: about how long scoring one method may take; where a method is slower, frames between are left out (null).
     Writes metrics.json and orthoslices.npz.
     """
@@ -139,12 +147,13 @@ class Comparison(L.Callback):
         self,
         run: Path,
         conventional: Conventional,
-        methods: Iterable[str],
+        methods: Iterable[str] | None,
         truth: np.ndarray | None,
         began: float,
         seconds: float,
     ) -> None:
         self.run, self.conventional, self.truth, self.began, self.seconds = run, conventional, truth, began, seconds
+        methods = USUAL[truth is not None] if methods is None else methods
         self.methods = [m for m in METHODS if m in methods and (truth is not None or not m.endswith("_frozen"))]
         self.baselines: list[Baseline] = []
 
@@ -156,7 +165,7 @@ class Comparison(L.Callback):
             baseline = self.conventional.baseline(name)
             self.baselines.append(baseline)
             found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
-            errors = (("rows", baseline.held_out), ("images", baseline.held_out_images))
+            errors = ((what, getattr(baseline, key)) for key, what in HELD_OUT.items())
             held_out = "".join(f", error of held-out {what} {e:.4f}" for what, e in errors if e is not None)
             print(f"{name}: {found}{held_out}", flush=True)
             if trainer.logger is not None and baseline.held_out is not None:
@@ -172,6 +181,7 @@ class Comparison(L.Callback):
             "methods": {"dip": self._score(v.numpy() for v in module.volumes(data, data.progress))},
             "held_out": {"dip": none_if_nan(module.held_out_error(data))},
             "held_out_images": {"dip": none_if_nan(module.held_out_images_error(data))},
+            "held_out_without_noise": {"dip": none_if_nan(_without_noise(module, data))},
         }
         pictures = orthoslices("dip", ours, data)
         for baseline in self.baselines:
@@ -180,10 +190,9 @@ class Comparison(L.Callback):
             stride = max(1, math.ceil(baseline.seconds * len(data.progress) / self.seconds))
             scores = self._score(baseline.volume(t) if t % stride == 0 else None for t in range(len(data.progress)))
             metrics["methods"][baseline.name] = scores | {"settings": baseline.settings}
-            if baseline.held_out is not None:
-                metrics["held_out"][baseline.name] = baseline.held_out
-            if baseline.held_out_images is not None:
-                metrics["held_out_images"][baseline.name] = baseline.held_out_images
+            for key in HELD_OUT:
+                if (error := getattr(baseline, key)) is not None:
+                    metrics[key][baseline.name] = error
         if self.truth is not None:
             pictures |= orthoslices("truth", [self.truth[t] for t in key_frames], data)
         metrics |= {
@@ -211,6 +220,15 @@ class Comparison(L.Callback):
             scores["psnr"].append(None if volume is None else psnr(volume, truth, data_range))
             scores["ssim"].append(None if volume is None else none_if_nan(ssim(volume, truth, data_range)))
         return scores
+
+
+def _without_noise(module: DIP4D, data: TiltRows) -> float:
+    """`error_without_noise` of the images kept aside as a whole; NaN if none shows what another shows."""
+    images = data.unseen_images
+    if not images:
+        return math.nan
+    predicted, measured = (v.numpy() for v in module.projected(data, images))
+    return error_without_noise(predicted, measured, data.series.views[images])
 
 
 class Trust(L.Callback):

@@ -58,8 +58,13 @@ class Data:
     exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     hold_out: float = key(0.05, "Share of the rows held out of training to measure the error without truth.", 0.0, 0.5)
     hold_out_images: float = key(
-        0.03, "Share of whole images held out of everything, to measure how well they are predicted; none with "
-        "align.refine, which has to see an image to place it.", low=0.0, high=0.2,
+        0.03, "Share of whole images (all of a view together, where angles are repeated) held out of everything, to "
+        "measure how well they are predicted; none with align.refine, which has to see an image to place it.",
+        low=0.0, high=0.2,
+    )  # fmt: skip
+    hold_out_in_a_row: int = key(
+        1, "Views next to each other in time that are held out together. In a sweep neighbours tell most of a single "
+        "one: only a gap of several shows what a reconstruction is worth.", low=1,
     )  # fmt: skip
     truth: str | None = key(None, "Truth volumes (t, z, y, x), .npy or .tif; for scores only.")
 
@@ -102,6 +107,10 @@ class Network:
         12.0, "Shortest wave of the Fourier features of z, in pixels; less for sharp layers along the tilt axis.", low=2
     )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    brightest: float | None = key(
+        None, "Intensity per voxel of the brightest material, from which its bound is learned; by default a guess, "
+        "which is too low for particles of a few voxels (then they come out long along the beam).", low=1e-9,
+    )  # fmt: skip
     start_iterations: int = key(50, "Iterations of the SIRT that the network voxels starts from.", low=1)
     damping: float = key(0.3, "The k-th function of time is divided by 1 + damping k: slow changes first.", low=0)
     clock: bool = key(True, "Learn the specimen's own time, in which even a sudden event is a slow change.")
@@ -140,9 +149,10 @@ class Train:
 
 @dataclass
 class Compare:
-    methods: list[str] = key(
-        ["sirt_whole", "sirt_window", "sirt_frozen"],
-        "Conventional reconstructions to stand beside: sirt, fbp, em or tv, _whole, _window or _frozen (needs truth).",
+    methods: list[str] | None = key(
+        None,
+        "Conventional reconstructions to stand beside: sirt, fbp, em or tv, _whole, _window or _frozen (needs truth); "
+        "by default sirt_whole, sirt_window and, with truth, sirt_frozen, without, tv_whole.",
         among=METHODS,
     )
     iterations: int = key(500, "The most iterations to try; the best number up to it is used.", low=1)
@@ -317,7 +327,7 @@ def _check_values(config: Config) -> None:
     for name, entry, value in _entries(config):
         meta = entry.metadata
         for item in value if isinstance(value, list) else [value]:
-            if meta["among"] and item not in meta["among"]:
+            if meta["among"] and item is not None and item not in meta["among"]:
                 near = difflib.get_close_matches(str(item), meta["among"], 1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise InputError(f"{name}={item} must be one of {', '.join(meta['among'])}{hint}")

@@ -30,6 +30,7 @@ from torch import Tensor
 from dip4d.algorithms import em_steps, evenly, fbp, in_slabs, sirt, sirt_steps, tv_steps, window
 from dip4d.metrics import psnr_from_mse
 from dip4d.projector import Geometry, Projector
+from dip4d.quality import error_without_noise
 from dip4d.simulate import add_noise, incremental
 from dip4d.tilt_series import TiltSeries
 
@@ -37,11 +38,14 @@ EVERY = 5  # iterations between two looks at the score
 LOOKS = 10  # frames that choose the settings
 SLICES = 32  # slices across the tilt axis that choose them; each slice is a reconstruction of its own
 SLAB = 64  # slices reconstructed at a time
+BLOCK = 8  # pixels, over which noise that was smoothed averages like white noise
+FEWEST_PAIRS = 5  # of images of one view, from which their differences tell the noise
 TV_WEIGHTS = (0.25, 0.5, 1.0, 2.0)  # times the noise times the root of the number of images
 
 ALGORITHMS = ("sirt", "fbp", "em", "tv")
 SCOPES = ("whole", "window", "frozen")
 METHODS = tuple(f"{algorithm}_{scope}" for algorithm in ALGORITHMS for scope in SCOPES)
+USUAL = {True: ("sirt_whole", "sirt_window", "sirt_frozen"), False: ("sirt_whole", "sirt_window", "tv_whole")}
 
 Problem = tuple[Projector, Tensor, Tensor | None]  # A, rows y (B, n, S), known (B, n)
 
@@ -67,7 +71,8 @@ class Baseline:
     """A conventional reconstruction. volume(t) makes its volume (z, y, x) at frame t, on the CPU.
 
     settings: what was found best, for the record. held_out, held_out_images: relative error on the held-out rows and on
-    the images kept aside as a whole; None if not defined. seconds: what one frame takes.
+    the images kept aside as a whole; held_out_without_noise: on the latter, `quality.error_without_noise`; None if not
+    defined. seconds: what one frame takes.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Baseline:
     held_out: float | None
     seconds: float
     held_out_images: float | None = None
+    held_out_without_noise: float | None = None
 
 
 class Conventional:
@@ -104,12 +110,12 @@ class Conventional:
         self.seconds = seconds
         self.frames, self.depth, self.bins = series.shape
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
-        self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
+        self.angles, self.views = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device), series.views
         self.held_out = held_out.to(device)
         self.unseen = torch.zeros_like(self.held_out) if unseen is None else unseen.to(device)
         self.seen, self.known = (~self.unseen).float(), (~(self.held_out | self.unseen)).float()
-        images = torch.from_numpy(series.images)[~self.unseen.all(0).cpu()]
-        self.brightest, self.noise = float(images.max()), _noise(images)
+        seen = series.without_images(self.unseen.all(0).nonzero()[:, 0].tolist())
+        self.brightest, self.noise = float(seen.images.max()), noise(seen)
         self.truth = truth
         self.data_range = None if truth is None else float(truth.max())
         self.max_angle = float(np.abs(series.angles_deg).max())
@@ -134,7 +140,7 @@ class Conventional:
         began = time.monotonic()
         volume = choice(A, self.rows, self.seen).cpu().numpy()
         seconds = (time.monotonic() - began) / self.frames
-        return Baseline(name, lambda t: volume, choice.settings, errors[0], seconds, errors[1])
+        return Baseline(name, lambda t: volume, choice.settings, errors[0], seconds, *errors[1:])
 
     def _window(self, name: str, algorithm: str) -> Baseline:
         choices = []
@@ -158,7 +164,7 @@ class Conventional:
         began = time.monotonic()
         volume(0, self.seen)
         seconds, settings = time.monotonic() - began, {"window": width} | choice.settings
-        return Baseline(name, lambda t: volume(t, self.seen).cpu().numpy(), settings, errors[0], seconds, errors[1])
+        return Baseline(name, lambda t: volume(t, self.seen).cpu().numpy(), settings, errors[0], seconds, *errors[1:])
 
     def _frozen(self, name: str, algorithm: str) -> Baseline:
         if self.truth is None:
@@ -214,41 +220,50 @@ class Conventional:
         """How good volumes (at the positions `sample`) are at their frames: mean PSNR, or held-out misfit, negative."""
         pairs = list(zip(volumes, frames, strict=True))
         if self.truth is None:
-            return -sum(self._squares(x, list(ts), self.held_out, self.sample) for x, ts in pairs)
+            return -sum(self._squares(x, list(ts), self.sample) for x, ts in pairs)
         mse = [float((x - self._truth_of_sample(t)).square().mean()) for x, ts in pairs for t in ts]
         return float(np.mean([psnr_from_mse(m, self.data_range) for m in mse]))
 
     def _truth_of_sample(self, t: int) -> Tensor:
         return torch.from_numpy(self.truth[t][self.sample]).to(self.device)
 
-    def _held_out_errors(self, volume: Callable[[int], Tensor]) -> tuple[float | None, float | None]:
-        """Relative errors of the held-out rows and of the unseen images, given the volume at each frame, which must be
-        made without them; None if there are none.
+    def _held_out_errors(self, volume: Callable[[int], Tensor]) -> tuple[float | None, float | None, float | None]:
+        """Relative errors of the held-out rows, of the unseen images, and of these without their noise, given the
+        volume at each frame, which must be made without them; None if there are none.
 
         Of all images, and of all rows, or, where the time does not suffice, of those of every second frame, every
         third ...
         """
         frames = [t for t in range(self.frames) if self.held_out[:, t].any()]
-        images = self.unseen.all(0).nonzero()[:, 0].tolist()
         if frames:
             began = time.monotonic()
             volume(frames[0])
             stride = max(1, math.ceil((time.monotonic() - began) * len(frames) / self.seconds))
             frames = frames[::stride]
-        return self._error(volume, frames, self.held_out), self._error(volume, images, self.unseen)
+        return self._error_of_rows(volume, frames), *self._errors_of_images(volume)
 
-    def _error(self, volume: Callable[[int], Tensor], frames: list[int], rows: Tensor) -> float | None:
-        """Relative error of those `rows`, (Z, T), that are of some frames; None if there are none."""
-        norm = float(self.rows[:, frames][rows[:, frames]].double().square().sum())
-        squares = sum(self._squares(volume(t), [t], rows) for t in self._track(frames, "held-out error"))
+    def _error_of_rows(self, volume: Callable[[int], Tensor], frames: list[int]) -> float | None:
+        """Relative error of the held-out rows of some frames; None if there are none."""
+        norm = float(self.rows[:, frames][self.held_out[:, frames]].double().square().sum())
+        squares = sum(self._squares(volume(t), [t]) for t in self._track(frames, "held-out error"))
         return (squares / norm) ** 0.5 if norm > 0 else None
 
-    def _squares(
-        self, x: Tensor, frames: list[int], rows: Tensor, positions: Sequence[int] | slice = slice(None)
-    ) -> float:
-        """The sum of squared errors on those `rows`, (Z, T), that are of some frames, at some positions z."""
+    def _errors_of_images(self, volume: Callable[[int], Tensor]) -> tuple[float | None, float | None]:
+        """Relative error of the unseen images, with their noise and without it; None if there are none."""
+        frames = self.unseen.all(0).nonzero()[:, 0].tolist()
+        if not frames:
+            return None, None
+        predicted = [self._operator(self.angles[[t]])(volume(t))[:, 0] for t in self._track(frames, "held-out images")]
+        predicted, measured = torch.stack(predicted).cpu(), self.rows[:, frames].transpose(0, 1).cpu()
+        free = error_without_noise(predicted.numpy(), measured.numpy(), self.views[frames])
+        norm = float(measured.double().norm())
+        error = float((predicted - measured).double().norm()) / norm if norm > 0 else None
+        return error, None if math.isnan(free) else free
+
+    def _squares(self, x: Tensor, frames: list[int], positions: Sequence[int] | slice = slice(None)) -> float:
+        """The sum of squared errors on the held-out rows of some frames at some positions z."""
         projected = self._operator(self.angles[frames])(x)
-        error = (projected - self.rows[positions][:, frames])[rows[positions][:, frames]]
+        error = (projected - self.rows[positions][:, frames])[self.held_out[positions][:, frames]]
         return float(error.double().square().sum())
 
     def _track(self, items: Sequence, description: str) -> Iterator:
@@ -261,14 +276,32 @@ def _fbp_steps(A: Projector, y: Tensor, known: Tensor | None = None) -> Iterator
 
 
 def noise(series: TiltSeries) -> float:
-    """Standard deviation of the noise in the images of a series, where there is intensity."""
-    return _noise(torch.from_numpy(series.images))
+    """Standard deviation of the noise in the images of a series, where there is intensity.
+
+    Where views are repeated, of what images of one view do not share; else from second differences along s, which takes
+    the noise for white. What images do not share is averaged over blocks of `BLOCK` pixels, and scaled to what white
+    noise of that power would have: noise that was smoothed looks small, but reconstructs like the larger one.
+    """
+    again = np.flatnonzero(np.diff(series.views) == 0)  # these show the same as the images after them
+    if len(again) < FEWEST_PAIRS:
+        return _from_second_differences(torch.from_numpy(series.images))
+    before, after = series.images[again], series.images[again + 1]
+    _, depth, bins = series.shape
+    block = (min(BLOCK, depth), min(BLOCK, bins))
+    differs, shows = (_blocks(v, *block) for v in ((after - before) / 2**0.5, (before + after) / 2))
+    inside = np.abs(differs[shows > 0.05 * series.images.max()])
+    return 1.4826 * float(np.median(inside)) * float(np.prod(block)) ** 0.5 if inside.size else 0.0
 
 
-def _noise(rows: Tensor) -> float:
-    """Standard deviation of the noise in rows, from second differences along s where there is intensity."""
-    difference = rows[..., 2:] - 2 * rows[..., 1:-1] + rows[..., :-2]
-    inside = difference[rows[..., 1:-1] > 0.05 * rows.max()].abs()
+def _blocks(images: np.ndarray, z: int, s: int) -> np.ndarray:
+    """Means over blocks of z x s pixels of images (t, Z, S), what is left over cut off."""
+    t, depth, bins = len(images), images.shape[1] // z, images.shape[2] // s
+    return images[:, : depth * z, : bins * s].reshape(t, depth, z, bins, s).mean((2, 4))
+
+
+def _from_second_differences(images: Tensor) -> float:
+    difference = images[..., 2:] - 2 * images[..., 1:-1] + images[..., :-2]
+    inside = difference[images[..., 1:-1] > 0.05 * images.max()].abs()
     return float(inside.median()) / 0.6745 / 6**0.5 if inside.numel() else 0.0
 
 

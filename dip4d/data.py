@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from dip4d.tilt_series import TiltSeries
 
-FEWEST = 10  # images of a series of which one can be spared
+FEWEST = 10  # views of a series of which one can be spared
 
 
 @dataclass
@@ -56,17 +56,22 @@ class Batch:
         return Batch(self.z.to(device), self.rows.to(device), self.held_out.to(device))
 
 
-def choose_held_out_images(frames: int, share: float, seed: int) -> list[int]:
-    """Whole images kept aside: one in each of as many equal parts of the series, drawn from its middle half.
+def choose_held_out_images(views: np.ndarray, share: float, seed: int, in_a_row: int = 1) -> list[int]:
+    """Whole images kept aside, as many as show a share of the views: a run of so many views in a row in each of as many
+    equal parts of the series, its middle drawn from the middle half of the part, with all their images.
 
-    Neither the first two nor the last two, and no two in a row while `share` is at most 0.2. At least one unless it
-    is 0; none of fewer than 10 images, which can spare none.
+    views: (t,), as `TiltSeries.views`; images of one view go together. Neither the first two views nor the last two,
+    and no two runs next to each other while `share` is at most 0.2. At least one run unless `share` is 0; none of a
+    series of fewer than 10 views, or fewer than 5 times a run, which can spare none.
     """
-    if share == 0 or frames < FEWEST:
+    count = int(views[-1]) + 1
+    if share == 0 or count < max(FEWEST, 5 * in_a_row):
         return []
-    count = max(1, round(share * frames))
-    places = np.arange(count) + np.random.default_rng((seed, frames)).uniform(0.25, 0.75, count)
-    return np.clip((places * frames / count).astype(int), 2, frames - 3).tolist()
+    parts = max(1, round(share * count / in_a_row))
+    places = np.arange(parts) + np.random.default_rng((seed, count)).uniform(0.25, 0.75, parts)
+    first = np.clip((places * count / parts).astype(int) - in_a_row // 2, 2, count - 2 - in_a_row)
+    chosen = first[:, None] + np.arange(in_a_row)
+    return np.flatnonzero(np.isin(views, chosen)).tolist()
 
 
 def rows_of(images: Sequence[int], frames: int, slices: int) -> Tensor:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from skimage.metrics import structural_similarity
 
-HELD_OUT = {"held_out": "rows", "held_out_images": "images"}  # keys of a metrics.json: what was held out
+# keys of a metrics.json: what was held out
+HELD_OUT = {"held_out": "rows", "held_out_images": "images", "held_out_without_noise": "images, less their noise"}
 
 
 def psnr(volume: np.ndarray, truth: np.ndarray, data_range: float) -> float:

@@ -57,6 +57,30 @@ def residual_per_image(predicted: np.ndarray, measured: np.ndarray, counted: np.
     return np.sqrt(misfit) / max(float(usual), 1e-30)
 
 
+def error_without_noise(predicted: np.ndarray, measured: np.ndarray, views: np.ndarray) -> float:
+    """Relative error of predicted images against what was there to see, less the noise of the measured ones.
+
+    predicted, measured: (t, z, s), intensity; measured images that the prediction did not see. views: (t,), images of
+    the same number show the same. Only views of several images count, NaN if there are none. The noise of two images of
+    one view is independent, and so is that of a prediction that saw neither: the mean product of their two misfits is
+    the squared error without any noise (as the correlation of half data sets is free of it). 0 if that is negative.
+    """
+    misfit = signal = 0.0
+    for view in np.unique(views):
+        here = views == view
+        if here.sum() > 1:
+            misfit += _products_of_pairs(predicted[here] - measured[here])
+            signal += _products_of_pairs(measured[here])
+    return float(np.sqrt(max(misfit, 0.0) / signal)) if signal > 0 else np.nan
+
+
+def _products_of_pairs(images: np.ndarray) -> float:
+    """Sum of the products of all pairs of n images, (n, z, s), over n - 1: n images weigh as much as n / 2 pairs."""
+    images = images.reshape(len(images), -1).astype(np.float64)
+    together, alone = np.square(images.sum(0)).sum(), np.square(images).sum()
+    return float(together - alone) / 2 / (len(images) - 1)
+
+
 def suspects(residuals: np.ndarray, unseen: Sequence[int] = ()) -> list[int]:
     """Images whose residual (t,) stands out from those of their neighbours in time.
 

@@ -132,21 +132,24 @@ def _draw_mass(axis: plt.Axes, metrics: dict) -> None:
 
 
 def _draw_held_out(axis: plt.Axes, metrics: dict) -> None:
-    """A pair of bars for each method: held-out rows, and paler the whole images."""
+    """A group of bars for each method: held-out rows, paler the whole images, and these less their noise."""
     errors = {what: metrics.get(key, {}) for key, what in HELD_OUT.items()}
+    errors = {what: of for what, of in errors.items() if any(v is not None for v in of.values())}
     names = [n for n in LABELS if any(of.get(n) is not None for of in errors.values())]
-    for (what, of), offset, strength in zip(errors.items(), (-0.19, 0.19), (1.0, 0.45), strict=True):
+    height = 0.76 / max(len(errors), 2)
+    for line, (what, of) in enumerate(errors.items()):
+        offset, strength = (line - (len(errors) - 1) / 2) * height, (1.0, 0.45, 0.7)[line]
         for place, name in enumerate(names):
             if (value := of.get(name)) is not None:
                 colour = 1 - strength * (1 - np.array(to_rgb(_style(name)["color"])))
-                axis.barh(place + offset, value, 0.34, color=colour)
+                axis.barh(place + offset, value, 0.9 * height, color=colour)
                 axis.annotate(
                     f"{value:.3f}  {what}", (value, place + offset), (4, 0), textcoords="offset points", va="center",
                     fontsize=8,
                 )  # fmt: skip
     axis.set_yticks(range(len(names)), [LABELS[n].replace(", ", ",\n") for n in names])
     axis.invert_yaxis()
-    axis.margins(x=0.3)
+    axis.margins(x=0.4)
     axis.set_title("Relative error of what was held out", loc="left")
 
 

@@ -22,6 +22,9 @@ import numpy as np
 
 from dip4d.errors import InputError
 
+SAME_ANGLE_DEG = 0.1  # angles that differ by no more count as the same
+MOST_REPEATED = 7  # images of one view
+
 
 @dataclass(frozen=True, eq=False)
 class TiltSeries:
@@ -75,6 +78,21 @@ class TiltSeries:
         if outside.size:
             raise InputError(f"output.times: {outside[0]:g} s is not within the series, {start:g} to {end:g} s")
         return (times - start) / max(end - start, np.finfo(float).tiny)
+
+    @property
+    def views(self) -> np.ndarray:
+        """(t,): the number of the view that each image shows; 0, 1, 2, ... in the order of time.
+
+        Images taken one after the other at one angle show one view, unless there are more than `MOST_REPEATED` of them:
+        then the specimen may have changed meanwhile, and each is a view of its own.
+        """
+        first = [0]  # images that begin a run at one angle
+        for t, angle in enumerate(self.angles_deg):
+            if abs(angle - self.angles_deg[first[-1]]) > SAME_ANGLE_DEG:
+                first.append(t)
+        runs = np.diff([*first, len(self.angles_deg)])
+        images = [[1] * n if n > MOST_REPEATED else [n] for n in runs.tolist()]  # of each view
+        return np.repeat(np.arange(sum(map(len, images))), np.concatenate(images))
 
     def in_time_order(self) -> TiltSeries:
         """The images sorted by their times."""

@@ -7,12 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from dip4d.algorithms import sirt
-from dip4d.conventional import METHODS, Conventional, _noise, brightest_voxel
+from dip4d.conventional import METHODS, Conventional, brightest_voxel, noise
 from dip4d.data import choose_held_out, rows_of
 from dip4d.metrics import psnr
 from dip4d.simulate import simulate
+from dip4d.tilt_series import TiltSeries
 
 SIZE, FRAMES = 20, 24
 
@@ -90,10 +92,42 @@ def test_without_truth_held_out_rows_choose_and_are_not_used(data):
         at_work.baseline("sirt_frozen")
 
 
+def test_the_error_without_noise_is_that_of_predicting_what_was_there_to_see():
+    clean, _ = simulate("static", SIZE, FRAMES, "incremental", 0, seed=0)
+    again = np.repeat(np.arange(FRAMES), 2)
+    rng = np.random.default_rng(0)
+    images = clean.images[again] + rng.normal(0, 0.3 * clean.images.std(), (2 * FRAMES, SIZE, SIZE))
+    series = TiltSeries(images, clean.angles_deg[again])
+    unseen = rows_of([t for view in (5, 11, 18) for t in (2 * view, 2 * view + 1)], 2 * FRAMES, SIZE)
+    held_out = choose_held_out(2 * FRAMES, SIZE, 0.1, 0, np.flatnonzero(unseen[0]))
+    at_work = conventional((series, None, held_out), truth=False, iterations=20, unseen=unseen)
+    baseline = at_work.baseline("sirt_whole")
+    A = at_work._operator(at_work.angles)
+    x = sirt(A, at_work.rows, baseline.settings["iterations"], known=at_work.known)
+    frames = unseen[0]
+    there = torch.from_numpy(clean.images[again]).transpose(0, 1)[:, frames]
+    true = float((A(x)[:, frames] - there).norm() / there.norm())
+    assert baseline.held_out_without_noise == pytest.approx(true, rel=0.15)
+    assert baseline.held_out_images > 1.5 * true
+
+
+SMOOTH_ROWS = np.sin(np.linspace(0, 3, 64)) * 10 + 5
+
+
 def test_the_noise_is_found():
-    rows = torch.linspace(0, 3, 64).sin().mul(10).add(5).expand(40, 30, 64)
-    noisy = rows + 0.7 * torch.randn(rows.shape, generator=torch.Generator().manual_seed(0))
-    assert _noise(noisy) == pytest.approx(0.7, rel=0.1)
+    images = np.random.default_rng(0).normal(SMOOTH_ROWS, 0.7, (40, 30, 64))
+    assert noise(TiltSeries(images, np.arange(40))) == pytest.approx(0.7, rel=0.1)
+
+
+@pytest.mark.parametrize("smoothed", [0, 1.5])
+def test_where_views_are_repeated_smoothing_does_not_hide_the_noise(smoothed):
+    white = np.random.default_rng(0).normal(0, 0.7, (40, 32, 64))
+    images = SMOOTH_ROWS * np.repeat(np.linspace(0.5, 1, 20), 2)[:, None, None] + gaussian_filter(
+        white, (0, smoothed, smoothed), mode="wrap"
+    )
+    assert noise(TiltSeries(images, np.repeat(np.arange(20), 2))) == pytest.approx(0.7, rel=0.25)
+    if smoothed:
+        assert noise(TiltSeries(images, np.arange(40))) < 0.2
 
 
 def test_the_brightest_voxel_is_of_the_right_order(data):

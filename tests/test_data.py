@@ -64,16 +64,49 @@ def test_the_sampler_goes_on_where_it_was():
 @pytest.mark.parametrize("share", [0.01, 0.03, 0.2])
 def test_held_out_images_are_spread_over_the_series(frames, share):
     for seed in range(20):
-        images = choose_held_out_images(frames, share, seed)
-        assert images == choose_held_out_images(frames, share, seed)
+        images = choose_held_out_images(np.arange(frames), share, seed)
+        assert images == choose_held_out_images(np.arange(frames), share, seed)
         assert 1 <= len(images) <= max(1, round(share * frames))
         assert images[0] >= 2
         assert images[-1] <= frames - 3
         gaps = np.diff(images)
         assert (gaps >= 2).all()
         assert (gaps <= 2 * frames / max(1, round(share * frames))).all()
-    assert len(choose_held_out_images(100, 0.03, 0)) == 3
-    assert choose_held_out_images(frames, 0, 0) == choose_held_out_images(9, share, 0) == []
+    assert len(choose_held_out_images(np.arange(100), 0.03, 0)) == 3
+    assert choose_held_out_images(np.arange(frames), 0, 0) == choose_held_out_images(np.arange(9), share, 0) == []
+
+
+@pytest.mark.parametrize("share", [0.03, 0.2])
+def test_images_of_one_view_are_held_out_together(share):
+    angles = np.repeat(np.arange(-40, 42, 2.0), ([2, 3, 1] * 14)[:41])
+    views = TiltSeries(np.zeros((len(angles), 2, 2)), angles).views
+    np.testing.assert_array_equal(np.unique(angles, return_inverse=True)[1], views)
+    for seed in range(20):
+        images = choose_held_out_images(views, share, seed)
+        chosen = np.unique(views[images])
+        assert len(chosen) == max(1, round(share * 41))
+        np.testing.assert_array_equal(images, np.flatnonzero(np.isin(views, chosen)))
+        assert 2 <= chosen.min() <= chosen.max() <= 38
+        assert (np.diff(chosen) >= 2).all()
+
+
+@pytest.mark.parametrize("in_a_row", [2, 5, 8])
+@pytest.mark.parametrize("share", [0.01, 0.2])
+def test_a_gap_of_several_views_is_held_out(share, in_a_row):
+    views = np.repeat(np.arange(46), [1, 3] * 23)
+    for seed in range(20):
+        chosen = np.unique(views[choose_held_out_images(views, share, seed, in_a_row)])
+        runs = np.split(chosen, np.flatnonzero(np.diff(chosen) > 1) + 1)
+        assert [len(run) for run in runs] == [in_a_row] * max(1, round(share * 46 / in_a_row))
+        assert 2 <= chosen.min() <= chosen.max() <= 43
+    assert choose_held_out_images(np.arange(20), share, 0, 5) == []
+
+
+def test_a_view_seen_again_later_is_another_one_and_a_standing_stage_no_reason_to_hold_out_all():
+    sweeps = TiltSeries(np.zeros((8, 2, 2)), [0, 10, 10.05, 20, 20, 10, 0, 10]).views
+    np.testing.assert_array_equal(sweeps, [0, 1, 1, 2, 2, 3, 4, 5])
+    standing = TiltSeries(np.zeros((40, 2, 2)), np.zeros(40)).views
+    assert len(choose_held_out_images(standing, 0.03, 0)) == 1
 
 
 def test_held_out_images_are_kept_apart_from_held_out_rows(series):

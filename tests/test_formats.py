@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dip4d.errors import InputError
-from dip4d.io import read_tilt_series
+from dip4d.io import read_angles, read_tilt_series
+from dip4d.io.angles import SIDECARS
 
 ANGLES = np.array([-30.0, 0.0, 15.5, 60.0])
 TIMES = np.array([0.0, 2.0, 4.5, 9.0])
@@ -368,6 +369,14 @@ def write_npz(path: Path, images: np.ndarray) -> None:
     np.savez(path, images=images, angles=ANGLES)
 
 
+def write_h5(path: Path, images: np.ndarray) -> None:
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for i in range(4):
+            file[f"image {i}/HAADF"], file[f"image {i}/alpha tilt (deg)"] = images[i], ANGLES[i]
+
+
 WRITERS = {
     ".mrc": write_mrc,
     ".st": serialem,
@@ -377,28 +386,35 @@ WRITERS = {
     ".npz": write_npz,
     ".mat": write_mat,
     ".ser": lambda path, images: ser(path, images, [1, 2, 3, 4]),
+    ".emd": velox,
+    ".h5": write_h5,
 }
+EXTRAS = {".ser": ["rsciio"], ".emd": ["rsciio", "h5py"], ".h5": ["h5py"]}
 HEADER = {".mrc": 1024, ".st": 1080, ".npy": 128, ".ser": 66}  # bytes; elsewhere the whole file may be damaged
+
+
+def unless_refused(path: Path, read):
+    """What `read` returns; None if it refuses with an InputError of one line that names the file."""
+    try:
+        return read()
+    except InputError as error:
+        message = str(error)
+    assert path.stem in message
+    assert "\n" not in message
+    return None
 
 
 def damaged(tmp_path_factory, images: np.ndarray, suffix: str, change) -> None:
     """Reads a file after `change` of its bytes: an InputError of one line that names it, or the right shape."""
-    if suffix == ".ser":
-        pytest.importorskip("rsciio")
+    for extra in EXTRAS.get(suffix, []):
+        pytest.importorskip(extra)
     folder = tmp_path_factory.getbasetemp()
     path = folder / f"damaged{suffix}"
     WRITERS[suffix](path, images)
     path.write_bytes(change(path.read_bytes()))
     (folder / "damaged.tlt").write_text("\n".join(map(str, ANGLES)))
-    series, message = None, ""
-    try:
-        series = read_tilt_series(path, folder / "damaged.tlt")
-    except InputError as error:
-        message = str(error)
-    if series is None:
-        assert "damaged" in message
-        assert "\n" not in message
-    else:
+    series = unless_refused(path, lambda: read_tilt_series(path, folder / "damaged.tlt"))
+    if series is not None:
         told = any("check the shape" in note or "last axis" in note for note in series.notes)
         assert series.shape == images.shape or told
 
@@ -435,19 +451,47 @@ def test_longer_than_it_says(tmp_path_factory, images, suffix):
 @pytest.mark.parametrize("share", [0.0001, 0.02, 0.3, 0.9, 0.999])
 def test_truncated_hdf5(tmp_path, images, suffix, share):
     pytest.importorskip("rsciio")
-    h5py = pytest.importorskip("h5py")
+    pytest.importorskip("h5py")
     path = tmp_path / f"s{suffix}"
-    if suffix == ".emd":
-        velox(path, images)
-    else:
-        with h5py.File(path, "w") as file:
-            for i in range(4):
-                file[f"image {i}/HAADF"], file[f"image {i}/alpha tilt (deg)"] = images[i], ANGLES[i]
+    WRITERS[suffix](path, images)
     raw = path.read_bytes()
     path.write_bytes(raw[: max(1, int(share * len(raw)))])
     with pytest.raises(InputError) as error:
         read_tilt_series(path)
     assert "\n" not in str(error.value)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damaged_gatan_files(real_data, tmp_path_factory, data):
+    """Bytes changed among the tags at the beginning and at the end, between which the pixels lie."""
+    pytest.importorskip("rsciio")
+    raw = bytearray((real_data / "nist_needle_180deg.dm3").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, 4000) | st.integers(len(raw) - 20000, len(raw) - 4))
+        raw[at : at + 4] = data.draw(st.binary(min_size=4, max_size=4))
+    path = tmp_path_factory.getbasetemp() / "damaged.dm3"
+    path.write_bytes(raw)
+    series = unless_refused(path, lambda: read_tilt_series(path))
+    assert series is None or series.shape == (91, 64, 64)
+
+
+@pytest.mark.parametrize("suffix", SIDECARS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(st.sampled_from("0123456789.-+eE,; \n#[]=naifZValueTtAgDm:"), max_size=80), data=st.data())
+def test_any_text_as_a_file_of_angles(tmp_path_factory, suffix, text, data):
+    if suffix == ".mdoc":
+        text = "".join(f"[ZValue = {i}]\nTiltAngle = {a}\n" for i, a in enumerate(ANGLES))
+        at = data.draw(st.integers(0, len(text)))
+        text = text[:at] + data.draw(st.text(max_size=6)) + text[at + data.draw(st.integers(0, 6)) :]
+    path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
+    path.write_text(text, encoding="utf-8")
+    found = unless_refused(path, lambda: read_angles(path))
+    if found is not None:
+        angles, times = found
+        assert np.isfinite(angles).all()
+        assert angles.size
+        assert times is None or (times.shape == angles.shape and np.isfinite(times).all())
 
 
 @pytest.mark.parametrize("name", ["nist_needle_180deg.dm3", "nist_needle_aligned.hspy"])

@@ -29,6 +29,7 @@ def test_the_table_tells_mean_and_worst():
     metrics = {
         "methods": {"dip": {"psnr": [30.0, 40.0], "ssim": [0.9, 1.0]}, "sirt_frozen": {"psnr": [None, 20.0]}},
         "held_out": {"dip": 0.1},
+        "held_out_without_noise": {"sirt_frozen": 0.05},
     }
     ours, frozen = comparison_rows(metrics)
     assert ours == {
@@ -39,7 +40,9 @@ def test_the_table_tells_mean_and_worst():
         "ssim worst": 0.9,
         "held-out rows": 0.1,
         "held-out images": None,
+        "held-out images, less their noise": None,
     }
+    assert frozen["held-out images, less their noise"] == 0.05
     assert (frozen["psnr mean"], frozen["ssim mean"], frozen["held-out rows"]) == (20.0, None, None)
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.quality import mass_trend, masses_of_images, masses_of_volumes, outliers, residual_per_image, suspects
+from dip4d.quality import (
+    error_without_noise,
+    mass_trend,
+    masses_of_images,
+    masses_of_volumes,
+    outliers,
+    residual_per_image,
+    suspects,
+)
 from dip4d.simulate import simulate
 
 TIMES = np.array([0.0, 1.0, 5.0, 7.0, 20.0])
@@ -40,6 +48,21 @@ def test_the_misfit_of_each_image():
     np.testing.assert_allclose(residual_per_image(predicted, measured, counted), [0, 0.5, 0])
     counted[0] = False
     assert np.isnan(residual_per_image(predicted, measured, counted)[0])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 0.6])
+def test_the_error_without_noise_is_that_against_what_was_there_to_see(noise):
+    rng = np.random.default_rng(0)
+    views = np.repeat(np.arange(60), [1, 2, 3] * 20)
+    there = rng.random((60, 60, 60))[views]
+    predicted = there + 0.1 * rng.normal(size=(60, 60, 60))[views]
+    measured = there + noise * rng.normal(size=there.shape)
+    several = np.bincount(views)[views] > 1
+    true = np.linalg.norm((predicted - there)[several]) / np.linalg.norm(there[several])
+    assert error_without_noise(predicted, measured, views) == pytest.approx(true, rel=0.02 + noise / 10)
+    if noise:
+        assert np.linalg.norm((predicted - measured)[several]) / np.linalg.norm(measured[several]) > 1.5 * true
+    assert np.isnan(error_without_noise(predicted, measured, np.arange(len(views))))
 
 
 def test_outliers_do_not_hide_themselves():

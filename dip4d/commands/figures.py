@@ -72,7 +72,7 @@ def draw_sinogram(series: TiltSeries, found: Sequence[Suspect], path: Path) -> P
         point = series.times_s[suspect.frame], total[suspect.frame]
         right.annotate(str(suspect.frame), point, color=_BAD, fontsize=9, xytext=(4, 4), textcoords="offset points")
         right.plot(*point, "o", color=_BAD, markersize=8, fillstyle="none", zorder=3)
-    right.set(title="total intensity above background (colour: angle)", xlabel="time (s)")
+    right.set(title="total intensity (colour: angle)", xlabel="time (s)")
     right.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
     plt.close(figure)

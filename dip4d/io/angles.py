@@ -80,7 +80,8 @@ def _from_mdoc(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         table = table.sort_values("ZValue", kind="stable")
         angles = table["TiltAngle"].to_numpy(np.float64)
     except Exception as error:
-        raise InputError(f"{path}: not a readable .mdoc file with a TiltAngle for every image ({error})") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a readable .mdoc file with a TiltAngle for every image ({reason})") from None
     if not np.isfinite(angles).all():
         raise InputError(f"{path}: no TiltAngle for image {int(np.flatnonzero(~np.isfinite(angles))[0])}")
     stamps = [parse_time(str(s), _MDOC_TIMES) for s in table["DateTime"]] if "DateTime" in table else [None]

@@ -14,9 +14,7 @@ from dip4d.io.arrays import read_h5, read_mat, read_npy, read_npz, read_tiff
 from dip4d.io.folder import read_folder
 from dip4d.io.mrc import read_mrc
 from dip4d.io.raw import Raw
-from dip4d.tilt_series import TiltSeries
-
-_SAME_ANGLE_DEG = 0.1
+from dip4d.tilt_series import SAME_ANGLE_DEG, TiltSeries
 
 READERS: dict[str, Callable[[Path], Raw]] = {
     **dict.fromkeys((".mrc", ".ali", ".st", ".rec", ".mrcs"), read_mrc),
@@ -127,7 +125,7 @@ def _times_beside(beside: Path | None, found: np.ndarray, raw: Raw) -> np.ndarra
         angles, times = read_angles(beside)
     except InputError:
         return None
-    if times is None or len(angles) != len(found) or np.abs(angles - found).max() > _SAME_ANGLE_DEG:
+    if times is None or len(angles) != len(found) or np.abs(angles - found).max() > SAME_ANGLE_DEG:
         return None
     raw.notes.append(f"times from {beside.name}")
     return times
