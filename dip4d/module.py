@@ -18,7 +18,8 @@ from dip4d.optimiser import make_optimiser
 from dip4d.physics import Microscope
 from dip4d.refinement import PoseRefinement
 
-WORSE, PATIENCE = 1.01, 3  # so many times the lowest held-out error, so often in a row: the fit ends
+WORSE, PATIENCE = 1.01, 3  # so many times the lowest held-out error, so often in a row: the fit ends,
+SETTLED = 0.3  # though not before this part of its schedule
 EVERY = 4  # frames (or planes) between two whose total variation is added up
 AT_ONCE = 64  # images of a batch projected at once
 CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
@@ -185,7 +186,8 @@ class DIP4D(L.LightningModule):
         self.log("held_out/dip", error, prog_bar=True)
         self._keep_best(error)
         self._worse = self._worse + 1 if error > WORSE * self._best[0] else 0
-        if self._worse >= PATIENCE and not self.schedule.constant:
+        settled = not self.schedule.constant and self.schedule.progress(self.global_step) > SETTLED
+        if settled and self._worse >= PATIENCE:
             self.trainer.should_stop = True
 
     def on_validation_end(self) -> None:

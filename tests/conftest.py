@@ -16,6 +16,7 @@ SMALL = [
     "simulate.frames=12",
     "network.channels=16",
     "network.rank=4",
+    "network.motion=never",
     "train.steps=30",
     "train.slices=4",
     "compare.iterations=10",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from dip4d.config import load_config
 from dip4d.data import TiltRows, choose_held_out, rows_of
 from dip4d.networks import BoundedLowRank, Moving, RigidMotion, VoxelMaps
 from dip4d.pilot import _without_rows, find_motion
-from tests.test_run import run
+from tests.test_run import StopNowError, interrupt, run, same, weights
 
 DEPTH, WIDTH = 12, 16
 
@@ -175,14 +176,33 @@ def test_a_step_sees_whole_images_but_not_what_is_kept_aside():
     loss = module.training_step(batch, 0)
     batch.rows.values[~batch.rows.known] = 1e6
     assert torch.equal(module.training_step(batch, 0), loss)
-    frames = {t for _, indices in zip(range(30), data.train_dataloader_sampler(), strict=False) for t in indices}
-    assert frames == set(range(40)) - {4, 9}
+    data.trainer = SimpleNamespace(global_step=0)
+    frames = [set(batch.rows.t[0].tolist()) for batch in data.train_dataloader()]
+    assert len(frames) == 10
+    assert {len(f) for f in frames} == {16}
+    assert set.union(*frames) == set(range(40)) - {4, 9}
 
 
-def test_a_moving_run_resumes_and_writes_its_motion(tmp_path, small):
-    keys = [*small, "simulate.size=20", "network.motion=always", "uncertainty.members=2", "compare.resolution=true"]
-    folder = run([*keys, f"run.dir={tmp_path / 'whole'}"])
-    table = np.genfromtxt(folder / "motion.csv", delimiter=",", names=True)
+MOVING = ["network.motion=always", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
+
+
+def test_a_moving_run_goes_on_exactly(tmp_path, small, monkeypatch):
+    small += [*MOVING, "train.checkpoint_seconds=0.1", "train.steps=20"]
+    run(tmp_path / "whole", *small)
+    interrupt(monkeypatch, step=13)
+    with pytest.raises(StopNowError):
+        run(tmp_path / "parts", *small)
+    run(tmp_path / "parts", "run.resume=true")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_moving_run_writes_its_motion_and_all_else(tmp_path, small):
+    small += [*MOVING, "uncertainty.members=2", "compare.resolution=true"]
+    metrics = run(tmp_path, *small)
+    table = np.genfromtxt(tmp_path / "motion.csv", delimiter=",", names=True)
     assert table.dtype.names == ("time_s", *(f"turn_{a}_deg" for a in "xyz"), *(f"travel_{a}_px" for a in "xyz"))
     assert len(table) == 12
-    assert (folder / "uncertainty.ome.tif").exists()
+    travel = [table[f"travel_{a}_px"][-1] - table[f"travel_{a}_px"][0] for a in "xyz"]
+    np.testing.assert_allclose(travel, metrics["motion"]["travel_px"], atol=1e-3)
+    assert (tmp_path / "uncertainty.ome.tif").exists()
+    assert metrics["resolution"]

@@ -82,21 +82,26 @@ class StopNowError(Exception):
     """The plug is pulled."""
 
 
-@pytest.mark.parametrize("use_row", ["true", "false"])
-def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_row):
-    small += ["compare.methods=[]", "train.checkpoint_seconds=0.1", f"network.use_row={use_row}"]
-    run(tmp_path / "whole", *small)
-
-    hook = DIP4D.on_train_batch_start
+def interrupt(monkeypatch, step: int) -> None:
+    """The next fit ends with an exception at this step; checkpoints are due at every look at the clock."""
+    hook, pulled = DIP4D.on_train_batch_start, []
 
     def pull(self, *arguments):
-        if self.global_step == 17 and not (tmp_path / "pulled").exists():
-            (tmp_path / "pulled").touch()
+        if self.global_step == step and not pulled:
+            pulled.append(step)
             raise StopNowError
         return hook(self, *arguments)
 
     monkeypatch.setattr("dip4d.callbacks.time.monotonic", itertools.count().__next__)  # a second at each look
     monkeypatch.setattr(DIP4D, "on_train_batch_start", pull)
+
+
+@pytest.mark.parametrize("use_row", ["true", "false"])
+def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_row):
+    small += ["compare.methods=[]", "train.checkpoint_seconds=0.1", f"network.use_row={use_row}"]
+    run(tmp_path / "whole", *small)
+
+    interrupt(monkeypatch, step=17)
     with pytest.raises(StopNowError):
         run(tmp_path / "parts", *small)
     saved = torch.load(tmp_path / "parts" / "checkpoint.ckpt", weights_only=False)
