@@ -138,7 +138,7 @@ def step() -> dict:
     from dip4d.physics import Microscope
 
     size, slices, times = 128, 8, 100
-    network = BoundedLowRank(Decoder((size, size), 10, size, 10, 48, 4), 10, 0.3, 1.0).to(DEVICE)
+    network = BoundedLowRank(Decoder((size, size), 10, size, 10, 32, 4), 10, 0.3, 1.0).to(DEVICE)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     microscope, loss = Microscope((size, size), size), SquaredError(float(size))
     z = torch.arange(slices, device=DEVICE).float()

@@ -118,7 +118,7 @@ class Network:
     motion: str = key(
         "auto",
         "Learn how the specimen turns and travels as a whole apart from its change; auto: if a short fit finds that it "
-        "does.",
+        "does, and align.refine does not place every image by itself.",
         among=["auto", "always", "never"],
     )
 
@@ -135,7 +135,7 @@ class Train:
     rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
     loss: str = key("squared", "Misfit of projected and measured rows.", among=["squared", "geman_mcclure"])
     smoothness: float = key(
-        6.0, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
+        3.0, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )
     steadiness: float = key(8.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     average: float = key(

@@ -32,12 +32,13 @@ def find_motion(config: Config, series: TiltSeries, held_out: Tensor, unseen: Se
     positions z after binning counts as at rest.
     """
     k = max(1, round(series.shape[2] / WIDTH))
-    never = config.network.motion == "never" or config.network.name != "dip"
+    auto = config.network.motion == "auto"
+    never = config.network.motion == "never" or config.network.name != "dip" or (auto and config.align.refine)
     if never or series.shape[1] // k < LEAST_DEPTH:
         return None
     coarse = _without_rows(series, held_out).without_images(unseen).binned(k)
     error, motion = _fit(config, coarse, RigidMotion(coarse.shape[2] / 2))
-    if config.network.motion == "auto" and (
+    if auto and (
         k * motion.largest_move() < LEAST_MOVE or error > (1 - LEAST_GAIN) * _fit(config, coarse, None)[0]
     ):
         return None
