@@ -89,7 +89,7 @@ class Checkpoints(L.Callback):
         if time.monotonic() - self._last > self.seconds:
             self._save(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, *_) -> None:
+    def on_fit_end(self, trainer: L.Trainer, *_) -> None:  # by now the module has chosen its weights
         self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:

@@ -163,8 +163,11 @@ class DIP4D(L.LightningModule):
                 self._keep_best(self.held_out_error(data))
                 self.load_state_dict(self._best[1])
 
+    def optimizer_step(self, *arguments, **keys) -> None:
+        super().optimizer_step(*arguments, **keys)
+        self.averaged.update()  # here, so that a checkpoint of this step has it
+
     def on_train_batch_end(self, *_) -> None:
-        self.averaged.update()
         if self.schedule.progress(self.global_step) >= 1:
             self.trainer.should_stop = True
 

@@ -18,6 +18,7 @@ SMALL = [
     "network.rank=4",
     "network.motion=never",
     "train.steps=30",
+    "train.max_minutes=null",
     "train.slices=4",
     "compare.iterations=10",
     "compare.windows=[6]",
