@@ -38,9 +38,7 @@ def find_motion(config: Config, series: TiltSeries, held_out: Tensor, unseen: Se
         return None
     coarse = _without_rows(series, held_out).without_images(unseen).binned(k)
     error, motion = _fit(config, coarse, RigidMotion(coarse.shape[2] / 2))
-    if auto and (
-        k * motion.largest_move() < LEAST_MOVE or error > (1 - LEAST_GAIN) * _fit(config, coarse, None)[0]
-    ):
+    if auto and (k * motion.largest_move() < LEAST_MOVE or error > (1 - LEAST_GAIN) * _fit(config, coarse, None)[0]):
         return None
     found = RigidMotion(series.shape[2] / 2)
     found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
