@@ -1,4 +1,4 @@
-"""Does the specimen move as a whole? Two short fits of binned images tell, one with motion and one without."""
+"""Does the specimen move as a whole? Two short fits of binned images tell, which differ in nothing but that."""
 
 from __future__ import annotations
 
@@ -36,9 +36,11 @@ def find_motion(config: Config, series: TiltSeries, held_out: Tensor, unseen: Se
     never = config.network.motion == "never" or config.network.name != "dip" or (auto and config.align.refine)
     if never or series.shape[1] // k < LEAST_DEPTH:
         return None
+    print("Looking for a motion of the specimen as a whole (network.motion=never does without)", flush=True)
     coarse = _without_rows(series, held_out).without_images(unseen).binned(k)
-    error, motion = _fit(config, coarse, RigidMotion(coarse.shape[2] / 2))
-    if auto and (k * motion.largest_move() < LEAST_MOVE or error > (1 - LEAST_GAIN) * _fit(config, coarse, None)[0]):
+    motion, still = RigidMotion(coarse.shape[2] / 2), RigidMotion(coarse.shape[2] / 2).requires_grad_(False)
+    error = _fit(config, coarse, motion)
+    if auto and (k * motion.largest_move() < LEAST_MOVE or error > (1 - LEAST_GAIN) * _fit(config, coarse, still)):
         return None
     found = RigidMotion(series.shape[2] / 2)
     found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
@@ -51,8 +53,8 @@ def motion_of(checkpoint: Path, series: TiltSeries) -> RigidMotion | None:
     return RigidMotion(series.shape[2] / 2) if "network.motion.turn" in weights else None
 
 
-def _fit(config: Config, series: TiltSeries, motion: RigidMotion | None) -> tuple[float, RigidMotion | None]:
-    """A short fit; returns its held-out error and the motion it found."""
+def _fit(config: Config, series: TiltSeries, motion: RigidMotion) -> float:
+    """A short fit, from a motion and of it, if that can be fitted; returns its held-out error."""
     frames, depth, _ = series.shape
     config = dataclasses.replace(
         config,
@@ -61,13 +63,13 @@ def _fit(config: Config, series: TiltSeries, motion: RigidMotion | None) -> tupl
         align=dataclasses.replace(config.align, refine=False),
     )
     held_out = choose_held_out(frames, depth, 0.1, config.run.seed)
-    images = None if motion is None else images_in_a_batch(8, frames, depth)
+    images = images_in_a_batch(8, frames, depth)
     data = TiltRows(series, held_out, depth, STEPS, config.run.seed, images=images)
     with torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
         module = build_module(config, series, time.monotonic(), motion=motion)
         make_trainer(config, [], logger=False, steps=STEPS).fit(module, data)
-    return module.held_out_error(data), motion
+    return module.held_out_error(data)
 
 
 def _without_rows(series: TiltSeries, held_out: Tensor) -> TiltSeries:
