@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from dip4d import checks, io, resolution, uncertainty
-from dip4d.config import Config
+from dip4d.config import Config, Train
 from dip4d.conventional import brightest_voxel, noise, whole_series
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
@@ -33,6 +33,7 @@ from dip4d.shifts import Shifts, apply
 from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
+FEWEST_STEPS, SHOWN = 2000, 500  # steps of a fit by default: so often is every row shown, if that is more
 BUDGET_SHARE, BUDGET_TAIL = 0.78, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
 
 
@@ -73,6 +74,11 @@ def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     t, z, s = series.shape
     truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
     return series, truth
+
+
+def steps_of_fit(train: Train, depth: int) -> int:
+    """Optimiser steps for a series with so many positions z."""
+    return train.steps or max(FEWEST_STEPS, math.ceil(SHOWN * depth / train.slices))
 
 
 def images_in_a_batch(slices: int, frames: int, depth: int) -> int:
@@ -141,7 +147,7 @@ def build_module(
         network,
         Microscope((bins, bins), bins),
         {"squared": SquaredError, "geman_mcclure": GemanMcClure}[t.loss](brightest_pixel),
-        Schedule(t.steps, seconds, began, constant=t.schedule == "constant"),
+        Schedule(steps_of_fit(t, series.shape[1]), seconds, began, constant=t.schedule == "constant"),
         t.learning_rate,
         n.windows if n.use_row and n.name == "dip" and motion is None else 0,
         brightest,
@@ -154,11 +160,8 @@ def build_module(
     )
 
 
-def make_trainer(
-    config: Config, callbacks: list[L.Callback], logger: Logger | bool, steps: int | None = None
-) -> L.Trainer:
-    """The Trainer of the configuration, for its number of steps or another; `trainer.*` keys win over these."""
-    steps = steps or config.train.steps
+def make_trainer(config: Config, callbacks: list[L.Callback], logger: Logger | bool, steps: int) -> L.Trainer:
+    """The Trainer of the configuration, for a number of steps; `trainer.*` keys win over these."""
     return L.Trainer(
         **{
             "max_steps": steps,

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from dip4d.build import steps_of_fit
+from dip4d.config import Train
 from dip4d.data import TiltRows, choose_held_out, rows_of
 from dip4d.loss import SquaredError, total_variation
 from dip4d.module import DIP4D, Schedule
@@ -236,3 +238,9 @@ def test_the_schedule_fits_a_budget():
     schedule.spent = 1e6
     assert schedule.progress(3) == 1
     assert math.isclose(Schedule(steps=10, seconds=1e9).progress(5), 0.5)
+
+
+def test_a_longer_series_gets_more_steps():
+    train = Train(slices=8)
+    assert [steps_of_fit(train, depth) for depth in (1, 24, 64, 128)] == [2000, 2000, 4000, 8000]
+    assert steps_of_fit(Train(steps=7), 128) == 7
