@@ -10,7 +10,7 @@
 
 What is computed is kept in results/quality-<size>.json, case by case, and not computed again. At the end, or at once
 with --draw, the table and the figure are made from it. All networks get the same time on the same data; settings were
-found on seeds 1 to 3, the seeds here are others. Conventional methods run at the settings that are best against the truth.
+found on seeds 1 to 3, the seeds here are others. Conventional methods run at their best settings against the truth.
 """
 
 from __future__ import annotations
