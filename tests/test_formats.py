@@ -442,6 +442,16 @@ def test_damaged_headers(tmp_path_factory, images, suffix, data):
     damaged(tmp_path_factory, images, suffix, change)
 
 
+@pytest.mark.parametrize("ends_by", ["os.kill(os.getpid(), 11)", "time.sleep(60)"])
+def test_where_hdf5_itself_crashes_or_hangs_the_file_is_named(tmp_path, monkeypatch, images, ends_by):
+    pytest.importorskip("h5py")
+    monkeypatch.setattr("dip4d.io.hdf5.SECONDS", 3)
+    monkeypatch.setattr("dip4d.io.hdf5._READ_ALL", f"import os, time; {ends_by}")
+    write_h5(tmp_path / "a.h5", images)
+    with pytest.raises(InputError, match=r"a\.h5: not a readable HDF5 file .*damaged"):
+        read_tilt_series(tmp_path / "a.h5")
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_longer_than_it_says(tmp_path_factory, images, suffix):
     damaged(tmp_path_factory, images, suffix, lambda raw: raw + bytes(images[0].nbytes))

@@ -12,6 +12,7 @@ import scipy.io
 import tifffile
 
 from dip4d.errors import InputError
+from dip4d.io.hdf5 import check_hdf5
 from dip4d.io.mrc import finish_tomobase
 from dip4d.io.raw import Raw, length_nm, optional, silent
 
@@ -114,6 +115,7 @@ def _mat_v5(path: Path) -> Mapping[str, Any]:
 
 
 def _mat_v73(path: Path) -> Mapping[str, Any]:
+    check_hdf5(path)
     h5py = optional("h5py", path)
     with h5py.File(path, "r") as file:
         struct = next((file[n] for n in _MAT_NAMES if isinstance(file.get(n), h5py.Group)), file)
@@ -125,6 +127,7 @@ def read_h5(path: Path) -> Raw:
 
     Raises InputError.
     """
+    check_hdf5(path)
     h5py = optional("h5py", path)
     with _as_input_error(path, "HDF5"), h5py.File(path, "r") as file:
         count = sum(name.startswith("image ") for name in file)

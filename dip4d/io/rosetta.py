@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from dip4d.errors import InputError
+from dip4d.io.hdf5 import check_hdf5
 from dip4d.io.raw import Raw, degrees_per, length_nm, optional, parse_time, silent
 
 READERS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia", ".hspy": "hspy"}
@@ -28,7 +29,7 @@ def read_rosetta(path: Path) -> Raw:
     suffix = path.suffix.lower()
     optional("rsciio", path)
     if suffix in (".emd", ".hspy"):
-        optional("h5py", path)
+        check_hdf5(path)
     reader = optional(f"rsciio.{READERS[suffix]}", path).file_reader
     options = {"select_type": "images"} if suffix == ".emd" and _velox_images(path) else {}
     try:
