@@ -443,13 +443,14 @@ def test_damaged_headers(tmp_path_factory, images, suffix, data):
 
 
 @pytest.mark.parametrize("ends_by", ["os.kill(os.getpid(), 11)", "time.sleep(60)"])
-def test_where_hdf5_itself_crashes_or_hangs_the_file_is_named(tmp_path, monkeypatch, images, ends_by):
+@pytest.mark.parametrize(("suffix", "program"), [(".h5", "_READ_HDF5"), (".mat", "_READ_MAT")])
+def test_where_a_library_crashes_or_hangs_the_file_is_named(tmp_path, monkeypatch, images, suffix, program, ends_by):
     pytest.importorskip("h5py")
-    monkeypatch.setattr("dip4d.io.hdf5.SECONDS", 3)
-    monkeypatch.setattr("dip4d.io.hdf5._READ_ALL", f"import os, time; {ends_by}")
-    write_h5(tmp_path / "a.h5", images)
-    with pytest.raises(InputError, match=r"a\.h5: not a readable HDF5 file .*damaged"):
-        read_tilt_series(tmp_path / "a.h5")
+    monkeypatch.setattr("dip4d.io.damaged.SECONDS", 3)
+    monkeypatch.setattr(f"dip4d.io.damaged.{program}", f"import os, time; {ends_by}")
+    WRITERS[suffix](tmp_path / f"a{suffix}", images)
+    with pytest.raises(InputError, match=rf"a\{suffix}: not a readable .* file .*damaged"):
+        read_tilt_series(tmp_path / f"a{suffix}")
 
 
 @pytest.mark.parametrize("suffix", WRITERS)

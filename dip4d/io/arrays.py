@@ -12,7 +12,7 @@ import scipy.io
 import tifffile
 
 from dip4d.errors import InputError
-from dip4d.io.hdf5 import check_hdf5
+from dip4d.io.damaged import check_hdf5, check_mat
 from dip4d.io.mrc import finish_tomobase
 from dip4d.io.raw import Raw, length_nm, optional, silent
 
@@ -109,6 +109,7 @@ def read_mat(path: Path) -> Raw:
 
 
 def _mat_v5(path: Path) -> Mapping[str, Any]:
+    check_mat(path)
     content = scipy.io.loadmat(path, simplify_cells=True)
     struct = next((content[n] for n in _MAT_NAMES if isinstance(content.get(n), dict)), content)
     return {k: v for k, v in struct.items() if not k.startswith("__")}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dip4d.errors import InputError
-from dip4d.io.hdf5 import check_hdf5
+from dip4d.io.damaged import check_hdf5
 from dip4d.io.raw import Raw, degrees_per, length_nm, optional, parse_time, silent
 
 READERS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia", ".hspy": "hspy"}

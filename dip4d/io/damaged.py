@@ -1,4 +1,4 @@
-"""Damaged HDF5 files: the HDF5 library hangs or crashes on some, so another process reads them first."""
+"""Damaged HDF5 and MATLAB files: their libraries crash or hang on some, so another process reads them first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dip4d.errors import InputError
 from dip4d.io.raw import optional
 
 SECONDS = 30  # an intact file takes a fraction of a second
-_READ_ALL = """
+_READ_HDF5 = """
 import sys, h5py
 def read(name, item):
     list(item.attrs.values())
@@ -20,6 +20,7 @@ with h5py.File(sys.argv[1], "r") as file:
     list(file.attrs.values())
     file.visititems(read)
 """
+_READ_MAT = "import sys, scipy.io; scipy.io.loadmat(sys.argv[1])"
 
 
 def check_hdf5(path: Path) -> None:
@@ -28,9 +29,18 @@ def check_hdf5(path: Path) -> None:
     Raises InputError if that crashes or does not end. What h5py refuses in words is left to the reader.
     """
     optional("h5py", path)
+    _check(path, "HDF5", _READ_HDF5)
+
+
+def check_mat(path: Path) -> None:
+    """Reads a MATLAB file of version 5 in a process of its own. Raises InputError if that crashes or does not end."""
+    _check(path, ".mat", _READ_MAT)
+
+
+def _check(path: Path, kind: str, program: str) -> None:
     try:
-        code = subprocess.run([sys.executable, "-c", _READ_ALL, path], capture_output=True, timeout=SECONDS).returncode
+        code = subprocess.run([sys.executable, "-c", program, path], capture_output=True, timeout=SECONDS).returncode
     except subprocess.TimeoutExpired:
         code = -1
     if code < 0 or code > 2**16:  # a signal; on Windows, an exception of the system
-        raise InputError(f"{path}: not a readable HDF5 file (it is damaged: the HDF5 library fails on it)")
+        raise InputError(f"{path}: not a readable {kind} file (it is damaged: the library that reads it fails)")
