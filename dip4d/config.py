@@ -118,7 +118,7 @@ class Network:
     motion: str = key(
         "auto",
         "Learn how the specimen turns and travels as a whole apart from its change; auto: if a short fit finds that it "
-        "does, and align.refine does not place every image by itself.",
+        "does; not in a single sweep, where a turn is a tilt, nor with align.refine, which places every image.",
         among=["auto", "always", "never"],
     )
 

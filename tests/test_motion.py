@@ -148,6 +148,11 @@ def test_a_motion_is_found_where_there_is_one():
     assert find_motion(load_config(["network.motion=never"]), series, held_out) is None
 
 
+def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
+    monkeypatch.setattr("dip4d.pilot._fit", None)
+    assert find_motion(*problem("drift", "simulate.scheme=incremental")) is None
+
+
 def test_a_change_is_not_taken_for_a_motion():
     assert find_motion(*problem("alloying")) is None
 
