@@ -23,10 +23,10 @@ import torch
 
 from dip4d import callbacks, run_folder, tracking
 from dip4d.after_fit import save_motion, save_shifts, write_resolution, write_uncertainty
-from dip4d.build import build_module, images_in_a_batch, load_data, make_trainer, steps_of_fit
+from dip4d.build import build_module, build_rows, load_data, make_trainer
 from dip4d.config import check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional
-from dip4d.data import TiltRows, choose_held_out, choose_held_out_images, rows_of
+from dip4d.data import choose_held_out, choose_held_out_images, rows_of
 from dip4d.errors import InputError
 from dip4d.pilot import find_motion, motion_of
 from dip4d.report import draw_figures, print_table, read_metrics
@@ -80,9 +80,7 @@ def run_experiment(arguments: list[str]) -> Path:
     motion = find_motion(config, series, held_out, images) if checkpoint is None else motion_of(checkpoint, series)
     if motion is not None:
         print(f"{motion.describe()}: its motion is fitted apart from its change", flush=True)
-    together = None if motion is None else images_in_a_batch(config.train.slices, frames, depth)
-    steps = steps_of_fit(config.train, depth)
-    data = TiltRows(series, held_out, config.train.slices, steps, config.run.seed, unseen, together)
+    data = build_rows(config, series, held_out, unseen, motion)
     module = build_module(config, series, began, images, motion)
     scoring = np.inf if config.train.max_minutes is None else SCORING_SHARE * 60 * config.train.max_minutes
     trainer = make_trainer(
@@ -96,7 +94,7 @@ def run_experiment(arguments: list[str]) -> Path:
             callbacks.Trust(folder, config.data.exclude),
         ],
         logger,
-        steps,
+        data.steps,
     )
     try:
         trainer.fit(module, data, ckpt_path=checkpoint)
@@ -123,10 +121,11 @@ def run_experiment(arguments: list[str]) -> Path:
             print(f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel")
         print("\n".join(f"  {figure.relative_to(folder)}" for figure in figures))
         print(f"  {tracking.hint(logger)}")
-        if trainer.global_step < steps and module.schedule.progress(trainer.global_step) < 1:
-            print(f"The fit ended before its {steps} steps: the error of held-out rows rose, noise was being fitted.")
-        elif trainer.global_step < steps:
-            print(f"The time budget ended the fit before its {steps} steps; train.max_minutes gives it more.")
+        early = f"The fit ended before its {data.steps} steps"
+        if trainer.global_step < data.steps and module.schedule.progress(trainer.global_step) < 1:
+            print(f"{early}: the error of held-out rows rose, noise was being fitted.")
+        elif trainer.global_step < data.steps:
+            print(f"{early}, at its time budget; train.max_minutes gives it more.")
     return folder
 
 

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from dip4d.algorithms import evenly
-from dip4d.build import build_module, images_in_a_batch, load_data, make_trainer, steps_of_fit
+from dip4d.build import build_module, build_rows, load_data, make_trainer
 from dip4d.config import Config, load_config
 from dip4d.conventional import Conventional
 from dip4d.data import TiltRows, choose_held_out
@@ -178,16 +178,13 @@ def fit(
     case: Case, config: Config, series, truth: np.ndarray, held_out: torch.Tensor
 ) -> tuple[list[dict], DIP4D, TiltRows]:
     began = time.monotonic()
-    frames, depth, _ = series.shape
     motion = find_motion(config, series, held_out)
-    together = None if motion is None else images_in_a_batch(config.train.slices, frames, depth)
-    steps = steps_of_fit(config.train, depth)
-    data = TiltRows(series, held_out, config.train.slices, steps, case.seed, images=together)
+    data = build_rows(config, series, held_out, motion=motion)
     module = build_module(config, series, began, motion=motion)
     module.schedule.seconds = SIZES[case.size].seconds
     module.schedule.began = began
     looks = Looks(truth, SIZES[case.size].seconds)
-    trainer = make_trainer(config, [looks], logger=False, steps=steps)
+    trainer = make_trainer(config, [looks], logger=False, steps=data.steps)
     trainer.fit(module, data)
     module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     looks.look(trainer, module)

@@ -9,11 +9,12 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
 from dip4d import checks, io, resolution, uncertainty
-from dip4d.config import Config, Train
+from dip4d.config import Config, Network, Train
 from dip4d.conventional import brightest_voxel, noise, whole_series
+from dip4d.data import TiltRows
 from dip4d.loss import GemanMcClure, SquaredError
 from dip4d.module import DIP4D, Schedule
 from dip4d.networks import (
@@ -86,11 +87,32 @@ def images_in_a_batch(slices: int, frames: int, depth: int) -> int:
     return min(frames, max(8, round(slices * frames / depth)))
 
 
+def build_rows(
+    config: Config,
+    series: TiltSeries,
+    held_out: Tensor,
+    unseen: Tensor | None = None,
+    motion: RigidMotion | None = None,
+) -> TiltRows:
+    """The rows of a fit, in the batches that its network takes: of whole images where the specimen moves.
+
+    held_out, unseen: (Z, T), as `TiltRows` has them.
+    """
+    t, (frames, depth, _) = config.train, series.shape
+    images = None if motion is None else images_in_a_batch(t.slices, frames, depth)
+    return TiltRows(series, held_out, t.slices, steps_of_fit(t, depth), config.run.seed, unseen, images)
+
+
 def planes_beyond(series: TiltSeries) -> int:
     """Planes of a moving specimen to draw at each end of the volume: none if it ends inside, along the tilt axis."""
     rows = series.images.mean((0, 2))
     ends_inside = max(rows[0], rows[-1]) < 0.02 * rows.max()
     return 0 if ends_inside else math.ceil(series.shape[2] / 8)
+
+
+def windows_shown(n: Network, motion: RigidMotion | None) -> int:
+    """Windows of time in which rows are shown to the network: none where they do not lie in its frame."""
+    return n.windows if n.use_row and n.name == "dip" and motion is None else 0
 
 
 def build_network(
@@ -116,7 +138,7 @@ def build_network(
         case "voxels":
             maps: nn.Module = VoxelMaps(whole_series(seen, n.start_iterations), n.rank, brightest)
         case "dip":
-            maps = Decoder(shape, n.rank, depth, n.windows if n.use_row and motion is None else 0, n.channels, octaves)
+            maps = Decoder(shape, n.rank, depth, windows_shown(n, motion), n.channels, octaves)
     progress = torch.from_numpy(series.progress)
     network = BoundedLowRank(maps, n.rank, n.damping, brightest, Clock(progress) if n.clock else None)
     return network if motion is None else Moving(network, motion, progress, series.shape[1], margin)
@@ -149,7 +171,7 @@ def build_module(
         {"squared": SquaredError, "geman_mcclure": GemanMcClure}[t.loss](brightest_pixel),
         Schedule(steps_of_fit(t, series.shape[1]), seconds, began, constant=t.schedule == "constant"),
         t.learning_rate,
-        n.windows if n.use_row and n.name == "dip" and motion is None else 0,
+        windows_shown(n, motion),
         brightest,
         smoothness=t.smoothness * variance,
         steadiness=t.steadiness * variance,

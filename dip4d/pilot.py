@@ -33,9 +33,8 @@ def find_motion(config: Config, series: TiltSeries, held_out: Tensor, unseen: Se
     """
     k = max(1, round(series.shape[2] / WIDTH))
     auto = config.network.motion == "auto"
-    never = config.network.motion == "never" or config.network.name != "dip" or (auto and config.align.refine)
-    steps = np.diff(series.angles_deg)
-    never |= auto and bool((steps >= 0).all() or (steps <= 0).all())  # one sweep: a turn cannot be told from a tilt
+    never = config.network.motion == "never" or config.network.name != "dip"
+    never |= auto and (config.align.refine or series.one_sweep)
     if never or series.shape[1] // k < LEAST_DEPTH:
         return None
     print("Looking for a motion of the specimen as a whole (network.motion=never does without)", flush=True)

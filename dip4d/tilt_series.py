@@ -138,11 +138,16 @@ class TiltSeries:
             images[self.images == 0] = 0
         return replace(self, images=images, background=self.background + float(levels.mean()))
 
+    @property
+    def one_sweep(self) -> bool:
+        """Whether the tilt goes one way only: then time and angle are one, and a turn cannot be told from a tilt."""
+        steps = np.diff(self.angles_deg)
+        return bool((steps >= 0).all() or (steps <= 0).all())
+
     def describe(self, tilt_axis: str = "y") -> str:
         """One line: what was understood."""
         t, z, _ = self.shape
-        order = np.diff(self.angles_deg)
-        scheme = "one sweep" if (order >= 0).all() or (order <= 0).all() else "several sweeps or scattered"
+        scheme = "one sweep" if self.one_sweep else "several sweeps or scattered"
         return (
             f"{self.source}: {t} images (t, z, s) = {self.shape}, tilt axis along image {tilt_axis} ({z} rows z), "
             f"angles {self.angles_deg.min():g} to {self.angles_deg.max():g} deg ({scheme}), "

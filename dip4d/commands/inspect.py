@@ -60,8 +60,7 @@ def _lines(series: TiltSeries, axis: str, looks: str, confidence: float, argumen
     t, z, s = series.shape
     rows, columns = (z, s) if axis == "y" else (s, z)
     different = len(np.unique(np.round(series.angles_deg, 3)))
-    moves = np.diff(series.angles_deg)
-    scheme = "one sweep" if (moves >= 0).all() or (moves <= 0).all() else "several sweeps, or scattered"
+    scheme = "one sweep" if series.one_sweep else "several sweeps, or scattered"
     repeated = "" if different == t else f", {different} different"
     gaps = np.diff(series.times_s)
     even = (
