@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from dip4d.averaging import AveragedWeights
+from dip4d.averaging import AveragedWeights, BestWeights
 from dip4d.data import Batch, Rows, TiltRows, drawn
 from dip4d.loss import total_variation
 from dip4d.networks import Moving
@@ -84,7 +84,7 @@ class DIP4D(L.LightningModule):
     None where the alignment is trusted. average: decay of the averaged weights, which are those that are measured and
     kept; 0 for none. kernels: matrices of the network that Muon fits instead of Adam.
 
-    Held-out rows end the fit, where noise begins to be fitted, and choose its weights: those with the lowest error.
+    Held-out rows end the fit, where noise begins to be fitted, and choose its weights, as `BestWeights` says.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class DIP4D(L.LightningModule):
         self.smoothness, self.steadiness, self.rows = smoothness / brightest, steadiness / brightest, rows
         self.learning_rate, self.windows, self.brightest = learning_rate, windows, brightest
         self._squares = torch.zeros(2, dtype=torch.float64)
-        self._best: tuple[float, dict[str, Tensor] | None] = (math.inf, None)
+        self.best = BestWeights()
         self._worse = 0  # times in a row
         self.averaged = AveragedWeights(self, average)
 
@@ -160,8 +160,10 @@ class DIP4D(L.LightningModule):
         if not self.trainer.interrupted:
             self.averaged.swap()
             if data.held_out.numel():
-                self._keep_best(self.held_out_error(data))
-                self.load_state_dict(self._best[1])
+                self.best.offer(self.global_step, self.held_out_error(data), self)
+                self.load_state_dict(self.best.mean())
+                if self.held_out_error(data) > self.best.lowest:
+                    self.load_state_dict(self.best.best())
 
     def optimizer_step(self, *arguments, **keys) -> None:
         super().optimizer_step(*arguments, **keys)
@@ -187,19 +189,14 @@ class DIP4D(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         error = relative_error(self._squares)
         self.log("held_out/dip", error, prog_bar=True)
-        self._keep_best(error)
-        self._worse = self._worse + 1 if error > WORSE * self._best[0] else 0
+        self.best.offer(self.global_step, error, self)
+        self._worse = self._worse + 1 if error > WORSE * self.best.lowest else 0
         settled = not self.schedule.constant and self.schedule.progress(self.global_step) > SETTLED
         if settled and self._worse >= PATIENCE:
             self.trainer.should_stop = True
 
     def on_validation_end(self) -> None:
         self.averaged.swap()
-
-    def _keep_best(self, error: float) -> None:
-        """Remembers the weights if their held-out error is the lowest so far; in the end the best one stays."""
-        if error < self._best[0]:
-            self._best = error, {name: v.detach().clone() for name, v in self.state_dict().items()}
 
     def held_out_squares(self, batch: Batch) -> Tensor:
         """`squares` of the held-out rows, predicted from what the other rows tell."""
@@ -250,18 +247,19 @@ class DIP4D(L.LightningModule):
             yield torch.cat(slices)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["seconds"], checkpoint["best"] = self.schedule.elapsed(), self._best
-        checkpoint["worse"], checkpoint["averaged"] = self._worse, self.averaged.state_dict()
+        checkpoint["seconds"], checkpoint["worse"] = self.schedule.elapsed(), self._worse
+        checkpoint["best"], checkpoint["averaged"] = self.best.state_dict(), self.averaged.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        self.schedule.spent, self._best = checkpoint["seconds"], checkpoint["best"]
-        self._worse = checkpoint["worse"]
+        self.schedule.spent, self._worse = checkpoint["seconds"], checkpoint["worse"]
+        self.best.load_state_dict(checkpoint["best"])
         self.averaged.load_state_dict(checkpoint["averaged"])
 
 
 def squares(predicted: Tensor, measured: Tensor) -> Tensor:
-    """(2,): the sums of the squared differences and of the squared measurements."""
-    return torch.stack([(predicted - measured).double().square().sum(), measured.double().square().sum()]).cpu()
+    """(2,): the sums of the squared differences and of the squared measurements, on the CPU."""
+    of = (predicted - measured).cpu(), measured.cpu()  # where float64 is known: MPS has none
+    return torch.stack([v.double().square().sum() for v in of])
 
 
 def relative_error(sums: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""The averaged weights: a steadier network than the one that is fitted, which they leave alone."""
+"""The averaged weights: a steadier network than the one that is fitted, which they leave alone; the best of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from dip4d.averaging import AveragedWeights
+from dip4d.averaging import AveragedWeights, BestWeights
 
 
 def hopping(decay: float, steps: int) -> tuple[nn.Linear, AveragedWeights]:
@@ -61,3 +61,44 @@ def test_it_goes_on_from_its_state():
         some.update()
     assert other.steps == averaged.steps == 8
     assert all(torch.equal(a, b) for a, b in zip(averaged.values, other.values, strict=True))
+
+
+def constant(network: nn.Linear, value: float) -> nn.Linear:
+    for p in network.parameters():
+        nn.init.constant_(p, value)
+    return network
+
+
+def offered(*errors: float) -> BestWeights:
+    """Weights of 1, 2, 3 ... with these errors."""
+    best = BestWeights()
+    for step, error in enumerate(errors, start=1):
+        best.offer(step, error, constant(nn.Linear(3, 2), step))
+    return best
+
+
+def test_weights_that_are_as_good_as_the_best_are_averaged_with_them():
+    best = offered(0.5, 0.10004, 0.2, 0.1, 0.10005, 0.102)  # of the steps 2, 4 and 5
+    assert best.lowest == 0.1
+    assert (best.best()["weight"] == 4).all()
+    assert torch.allclose(best.mean()["weight"], torch.tensor(11 / 3))
+
+
+def test_what_was_as_good_is_forgotten_when_something_better_comes():
+    assert (offered(0.1, 0.10001, 0.05).mean()["bias"] == 3).all()
+
+
+def test_the_same_step_counts_once():
+    best = offered(0.1, 0.1)
+    best.offer(2, 0.1, constant(nn.Linear(3, 2), 2))
+    assert torch.allclose(best.mean()["bias"], torch.tensor(1.5))
+
+
+def test_only_a_few_weights_are_kept():
+    assert len(offered(*[0.1] * 50).state_dict()) == 8
+
+
+def test_the_best_weights_go_on_from_their_state():
+    other = BestWeights()
+    other.load_state_dict(copy.deepcopy(offered(0.1, 0.10001, 0.3).state_dict()))
+    assert torch.allclose(other.mean()["bias"], torch.tensor(1.5))
