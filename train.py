@@ -23,7 +23,7 @@ import torch
 
 from dip4d import callbacks, run_folder, tracking
 from dip4d.after_fit import save_motion, save_shifts, write_resolution, write_uncertainty
-from dip4d.build import build_module, build_rows, load_data, make_trainer
+from dip4d.build import build_module, build_rows, load_data, make_trainer, without_jumps
 from dip4d.config import check_same_run, help_text, load_config, save_config
 from dip4d.conventional import Conventional
 from dip4d.data import choose_held_out, choose_held_out_images, rows_of
@@ -50,6 +50,7 @@ def run_experiment(arguments: list[str]) -> Path:
 
     series, truth = load_data(config)
     print(series.describe(config.data.tilt_axis), flush=True)
+    series, shifts = without_jumps(config, series)
     if config.output.times is not None:
         series.progress_at(config.output.times)
     frames, depth, _ = series.shape
@@ -104,8 +105,9 @@ def run_experiment(arguments: list[str]) -> Path:
                   f"python train.py run.dir={folder} run.resume=true", flush=True)  # fmt: skip
 
     if trainer.is_global_zero:
-        if module.poses is not None:
-            save_shifts(config, folder, module)
+        shifts = shifts if module.poses is None else module.poses.shifts()
+        if shifts is not None:
+            save_shifts(config, folder, shifts)
         if motion is not None:
             save_motion(folder, module, series)
         if config.uncertainty.members:

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from dip4d.algorithms import evenly
-from dip4d.build import build_module, build_rows, load_data, make_trainer
+from dip4d.build import build_module, build_rows, load_data, make_trainer, without_jumps
 from dip4d.config import Config, load_config
 from dip4d.conventional import Conventional
 from dip4d.data import TiltRows, choose_held_out
@@ -196,6 +196,7 @@ def compute(case: Case) -> dict:
     config = configuration(case)
     L.seed_everything(case.seed, verbose=False)
     series, truth = load_data(config)
+    series, _ = without_jumps(config, series)
     held_out = choose_held_out(*series.shape[:2], config.data.hold_out, case.seed)
     began = time.monotonic()
     result: dict = {}

@@ -99,9 +99,9 @@ def write_resolution(config: Config, folder: Path, module: DIP4D, data: TiltRows
     print(f"Resolution, from half of the images each: {fixed} at {resolution.FIXED}, {half_bit} at half a bit")
 
 
-def save_shifts(config: Config, folder: Path, module: DIP4D) -> None:
-    """The refined displacements, after those of `align.shifts`, in pixels of the file, of all its images."""
-    found = module.poses.shifts().scaled(config.data.bin)
+def save_shifts(config: Config, folder: Path, found: Shifts) -> None:
+    """The displacements found, after those of `align.shifts`, in pixels of the file, of all its images."""
+    found = found.scaled(config.data.bin)
     excluded = sorted(set(config.data.exclude))
     frames = len(found) + len(excluded)
     kept = np.setdiff1d(np.arange(frames), excluded)

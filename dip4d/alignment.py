@@ -12,6 +12,8 @@ conventions. What each assumes of the specimen:
   specimen that is longer, or shorter, along the axis than across. Of a round one the rotation cannot be seen like that,
   and SIRT fits the images nearly as well at any: give it, from the calibration of the microscope.
 - `dip4d.matching`: that in a window of time, which the data choose, it can be reconstructed.
+
+`jumps` tells, without any of this, whether a series needs alignment; `steadied` does only what that shows to be needed.
 """
 
 from __future__ import annotations
@@ -25,16 +27,17 @@ import torch
 from skimage.registration import phase_cross_correlation
 
 from dip4d.algorithms import evenly, sirt
-from dip4d.matching import choose_width, match_projections, prediction_residual, shown
+from dip4d.matching import choose_width, match_projections, prediction_residual
 from dip4d.projector import Geometry, Projector
 from dip4d.quality import outliers
-from dip4d.shifts import Shifts, _basis, apply, inside, without_gauge
+from dip4d.shifts import Shifts, _basis, apply, inside, shown, without_gauge
 from dip4d.tilt_series import TiltSeries
 
 BORDER = 0.03  # of the field of view, at each side
 EMPTY = 0.1  # a border is empty if its pixels hold less than this share of the mean intensity, in nearly all images
 RESIDUAL_ITERATIONS = 50
 RESIDUAL_SLICES = 32
+FEWEST_ROWS = 8  # along the tilt axis, from which a jump along it can be told
 LARGEST = 96  # pixels: matching runs on images binned to at most about this size, then once more on finer ones
 
 
@@ -106,6 +109,18 @@ def along_axis(
         if np.abs(step).max() < 1e-3:
             break
     return shifts
+
+
+def jumps(series: TiltSeries) -> float:
+    """How far the images jump along the tilt axis from one to the next: rms, pixels; 0 for fewer than 8 rows z.
+
+    From the row sums, which no tilt changes, and a specimen only slowly: neither its drift counts, nor one bad image.
+    Well-aligned series of 500 counts at the brightest pixel have 0.02 to 0.06.
+    """
+    if series.shape[1] < FEWEST_ROWS:
+        return 0.0
+    steps = np.diff(along_axis(series))
+    return float(1.4826 * np.median(np.abs(steps - np.median(steps))) / 2**0.5)
 
 
 def _lag(before: np.ndarray, after: np.ndarray) -> float:
@@ -380,6 +395,19 @@ def align(
         "largest_px": float(np.hypot(shifts.z - shifts.z.mean(), shifts.s).max()),
     }
     return apply(series, shifts), shifts, report
+
+
+def steadied(series: TiltSeries, progress: Callable[[str], None] | None = None) -> tuple[TiltSeries, Shifts] | None:
+    """The series, less its background, with every image put where the others say that it belongs; and the shifts.
+
+    As `align`, but the brightness stays as it is, and so do the direction of the tilt axis and the place of the
+    specimen, which no method can know. None if SIRT fits the images less well afterwards.
+    """
+    _, found, report = align(series, normalise=False, rotation_deg=0.0, progress=progress)
+    if report["sirt_residual_after"] > report["sirt_residual_before"]:
+        return None
+    shifts = Shifts(*without_gauge(found.z, found.across, series.angles_deg))
+    return apply(series, shifts), shifts
 
 
 def _match(

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from dip4d import checks, io, resolution, uncertainty
+from dip4d.alignment import jumps, steadied
 from dip4d.config import Config, Network, Train
 from dip4d.conventional import brightest_voxel, noise, whole_series
 from dip4d.data import TiltRows
@@ -35,6 +36,7 @@ from dip4d.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
 FEWEST_STEPS, SHOWN = 2000, 500  # steps of a fit by default: so often is every row shown, if that is more
+LEAST_JUMPS = 0.2  # pixels; an alignment of series of fewer jumps has about as much error itself
 BUDGET_SHARE, BUDGET_TAIL = 0.78, 10  # the fit ends at this share of train.max_minutes, less seconds to finish all
 
 
@@ -75,6 +77,21 @@ def _measure(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     t, z, s = series.shape
     truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
     return series, truth
+
+
+def without_jumps(config: Config, series: TiltSeries) -> tuple[TiltSeries, Shifts | None]:
+    """The series, aligned if its images jump from one to the next, and the shifts; None if it stays as it is."""
+    if not config.align.automatic or config.align.refine or config.align.shifts is not None:
+        return series, None
+    size = jumps(series)
+    if size < LEAST_JUMPS:
+        return series, None
+    print(f"The images jump by {size:.2f} px along the tilt axis from one to the next: aligning them", flush=True)
+    found = steadied(series, lambda line: print(f"  {line}", flush=True))
+    if found is None:
+        print("warning: SIRT does not fit them better then, they stay as they are; python -m dip4d align shows them")
+        return series, None
+    return found
 
 
 def steps_of_fit(train: Train, depth: int) -> int:

@@ -72,6 +72,10 @@ class Data:
 @dataclass
 class Align:
     shifts: str | None = key(None, "shifts.csv of an earlier alignment, applied to the images (before crop and bin).")
+    automatic: bool = key(
+        True,
+        "Align the images before the fit if they jump from one to the next; shifts or refine are instead of that.",
+    )
     refine: bool = key(False, "Learn the displacement of every image together with the specimen.")
     along_z: bool = key(True, "Refine displacements along the tilt axis, too.")
     tilt: bool = key(False, "Refine the tilt angles, too.")

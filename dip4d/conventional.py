@@ -111,9 +111,12 @@ class Conventional:
         self.frames, self.depth, self.bins = series.shape
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
         self.angles, self.views = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device), series.views
-        self.held_out = held_out.to(device)
+        shown = torch.ones_like(held_out) if series.shown is None else torch.from_numpy(series.shown.T.copy())
+        shown = shown.to(device)
+        self.held_out = held_out.to(device) & shown
         self.unseen = torch.zeros_like(self.held_out) if unseen is None else unseen.to(device)
-        self.seen, self.known = (~self.unseen).float(), (~(self.held_out | self.unseen)).float()
+        self.seen = (~self.unseen & shown).float()
+        self.known = self.seen * ~self.held_out
         seen = series.without_images(self.unseen.all(0).nonzero()[:, 0].tolist())
         self.brightest, self.noise = float(seen.images.max()), noise(seen)
         self.truth = truth

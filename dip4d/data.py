@@ -24,7 +24,8 @@ class Rows:
     """Rows of a tilt series at B positions z, n times each.
 
     values: (B, n, S), intensity. t: (B, n), frame number. progress: (B, n), time scaled to 0..1 over the series.
-    angles: (B, n), tilt in radians. known: (B, n), False for rows that are kept aside; None if there are none.
+    angles: (B, n), tilt in radians. known: (B, n), False for rows that are kept aside, or that the image does not show;
+    None if there are none.
     """
 
     values: Tensor
@@ -39,6 +40,10 @@ class Rows:
             self.values.gather(1, index[..., None].expand(-1, -1, self.values.shape[-1])),
             *(v if v is None else v.gather(1, index) for v in (self.t, self.progress, self.angles, self.known)),
         )
+
+    def only_known(self, rows: Tensor) -> Tensor:
+        """Such rows (B, n, S), with 0 instead of what is not known."""
+        return rows if self.known is None else rows * self.known[..., None]
 
     def to(self, device: torch.device) -> Rows:
         return Rows(*(v if v is None else v.to(device) for v in vars(self).values()))
@@ -151,6 +156,7 @@ class TiltRows(L.LightningDataModule):
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()  # (Z, T, S)
         self.progress = torch.from_numpy(series.progress).float()
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
+        self.shown = None if series.shown is None else torch.from_numpy(series.shown.T.copy())  # (Z, T)
         self.unseen = torch.zeros_like(held_out) if unseen is None else unseen
         self.known = (~(held_out | self.unseen)).nonzero()[:, 1].view(positions, -1)  # (Z, n)
         self.held_out = held_out.nonzero()[:, 1].view(positions, -1)  # (Z, h)
@@ -170,13 +176,15 @@ class TiltRows(L.LightningDataModule):
         return self._rows(z, torch.tensor(frames, dtype=torch.long).expand(len(z), -1))
 
     def _rows(self, z: Tensor, t: Tensor) -> Rows:
-        return Rows(self.rows[z[:, None], t], t, self.progress[t], self.angles[t])
+        known = None if self.shown is None else self.shown[z[:, None], t]
+        return Rows(self.rows[z[:, None], t], t, self.progress[t], self.angles[t], known)
 
     def batch_of_images(self, frames: Sequence[int]) -> Batch:
         """The batch of some whole images, in the order of time; which of their rows are kept aside, is marked."""
         z, frames = torch.arange(len(self.rows)), sorted(frames)
         rows = self.rows_at(z, frames)
-        rows.known = ~(self.held | self.unseen)[:, frames]
+        fitted = ~(self.held | self.unseen)[:, frames]
+        rows.known = fitted if rows.known is None else fitted & rows.known
         return Batch(z.float(), rows, self._rows(z, self.held_out))
 
     def train_dataloader(self) -> DataLoader:

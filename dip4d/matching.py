@@ -16,7 +16,7 @@ from torch import Tensor
 from dip4d.algorithms import sirt
 from dip4d.projector import Geometry, Projector
 from dip4d.quality import residual_per_image
-from dip4d.shifts import Shifts, apply, inside, without_gauge
+from dip4d.shifts import Shifts, apply, inside, shown, without_gauge
 from dip4d.tilt_series import TiltSeries
 
 FOLDS = 8  # of the images in a window, one in eight is left out at a time
@@ -115,11 +115,6 @@ def match_projections(
         if moved < tolerance:
             break
     return shifts
-
-
-def shown(seen: np.ndarray) -> np.ndarray:
-    """(t, z): True for rows of aligned images that are nearly whole; seen: (t, z, s), as by `dip4d.shifts.inside`."""
-    return seen.mean(2) > 0.9
 
 
 def displacements(

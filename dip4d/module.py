@@ -202,7 +202,7 @@ class DIP4D(L.LightningModule):
         """`squares` of the held-out rows, predicted from what the other rows tell."""
         slices = self(batch.z, batch.rows, batch.held_out.progress)
         rows, shift = self.posed(batch.z, batch.held_out)
-        return squares(self.microscope.project(slices, rows.angles, shift), rows.values)
+        return squares(*map(rows.only_known, (self.microscope.project(slices, rows.angles, shift), rows.values)))
 
     @torch.no_grad()
     def held_out_error(self, data: TiltRows) -> float:
@@ -228,7 +228,8 @@ class DIP4D(L.LightningModule):
             for some in torch.as_tensor(frames).split(AT_ONCE):
                 rows, shift = self.posed(batch.z, data.rows_at(z, some.tolist()).to(self.device))
                 slices = self.network.render(features, rows.progress)
-                of_z.append((self.microscope.project(slices, rows.angles, shift).float().cpu(), rows.values.cpu()))
+                pair = self.microscope.project(slices, rows.angles, shift).float(), rows.values
+                of_z.append([rows.only_known(v).cpu() for v in pair])
             for images, parts in zip((predicted, measured), zip(*of_z, strict=True), strict=True):
                 images.append(torch.cat(parts, dim=1))
         return tuple(torch.cat(rows).transpose(0, 1) for rows in (predicted, measured))

@@ -129,13 +129,18 @@ def _basis(angles_deg: np.ndarray, constant: bool = False) -> np.ndarray:
     return np.stack([*([np.ones_like(theta)] if constant else []), np.cos(theta), np.sin(theta)], axis=1)
 
 
-def without_gauge(z: np.ndarray, s: np.ndarray, angles_deg: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Displacements (t,) less what no method can know: the mean of z, and ``a cos + b sin`` of the tilt angle in s."""
-    return z - z.mean(), s - _basis(angles_deg) @ _fit(s, angles_deg)
+def without_gauge(
+    z: np.ndarray, s: np.ndarray, angles_deg: np.ndarray, axis: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (t,) less what no method can know: the mean of z, and ``a cos + b sin`` of the tilt angle in s.
+
+    axis: also less what all have in common in s, the place of the tilt axis.
+    """
+    return z - z.mean(), s - _basis(angles_deg, constant=axis) @ _fit(s, angles_deg, constant=axis)
 
 
 def apply(series: TiltSeries, shifts: Shifts) -> TiltSeries:
-    """The aligned series: every image interpolated once (cubic spline), 0 where it shows nothing.
+    """The aligned series: every image interpolated once (cubic spline), 0 where it shows nothing (`TiltSeries.shown`).
 
     Subtract the background before, so that 0 is what lies beside the specimen. Raises InputError if the series has
     another number of images than the shifts.
@@ -143,12 +148,24 @@ def apply(series: TiltSeries, shifts: Shifts) -> TiltSeries:
     if len(series.images) != len(shifts):
         raise InputError(f"{series.source}: {len(series.images)} images, but shifts for {len(shifts)}")
     images = [_resample(image, *_places(series.shape[1:], shifts, t)) for t, image in enumerate(series.images)]
-    return replace(series, images=np.stack(images))
+    whole = shown(inside(series, shifts))
+    return replace(series, images=np.stack(images), shown=None if whole.all() else whole)
+
+
+def shown(seen: np.ndarray) -> np.ndarray:
+    """(t, z): True for rows of aligned images that are nearly whole; seen: (t, z, s), as by `inside`."""
+    return seen.mean(2) > 0.9
 
 
 def inside(series: TiltSeries, shifts: Shifts) -> np.ndarray:
     """(t, z, s): True where the aligned image shows a place that the measured one had."""
-    return np.stack([_is_inside(series.shape[1:], *_places(series.shape[1:], shifts, t)) for t in range(len(shifts))])
+    seen = []
+    for t in range(len(shifts)):
+        rows, columns = _places(series.shape[1:], shifts, t)
+        seen.append(_is_inside(series.shape[1:], rows, columns))
+        if series.shown is not None:
+            seen[t] &= series.shown[t][rows.round().astype(int).clip(0, series.shape[1] - 1)]
+    return np.stack(seen)
 
 
 def _places(shape: tuple[int, int], shifts: Shifts, t: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 from scipy import ndimage
 
 from dip4d.projector import Geometry, Projector
+from dip4d.shifts import without_gauge
 from dip4d.specimens import GOLDEN_RATIO, SPECIMENS
 from dip4d.tilt_series import TiltSeries
 
@@ -58,13 +59,14 @@ def add_noise(images: np.ndarray, dose: float, seed: int, brightest: float | Non
     return np.stack(noisy).astype(np.float32)
 
 
-def jitter_shifts(frames: int, rms: float, seed: int) -> np.ndarray:
-    """How far each image lies off its place: (t, 2), pixels along z and along s, of mean 0 over the series.
+def jitter_shifts(angles_deg: np.ndarray, rms: float, seed: int) -> np.ndarray:
+    """How far each image lies off its place: (t, 2), pixels along z and along s.
 
-    Gaussian, `rms` pixels in each direction before the mean is removed, drawn from (seed, frame) for each image.
+    Gaussian, `rms` pixels in each direction, drawn from (seed, frame) for each image, less what no alignment can tell
+    from another place of the specimen (`shifts.without_gauge`) and less the mean, which would move the tilt axis.
     """
-    shifts = np.stack([np.random.default_rng((seed, frame, 1)).normal(0, 1, 2) for frame in range(frames)])
-    return rms * (shifts - shifts.mean(0))
+    z, s = np.transpose([np.random.default_rng((seed, frame, 1)).normal(0, rms, 2) for frame in range(len(angles_deg))])
+    return np.stack(without_gauge(z, s, angles_deg, axis=True), axis=1)
 
 
 def simulate(
@@ -89,7 +91,7 @@ def simulate(
     depth = size if depth is None else depth
     particle = SPECIMENS[specimen](np.random.default_rng(seed))
     angles = SCHEMES[scheme](frames, max_angle, sweeps)
-    shifts = jitter_shifts(frames, jitter, seed)
+    shifts = jitter_shifts(angles, jitter, seed)
     k, fine, fine_depth = SUPERSAMPLING, size * SUPERSAMPLING, depth * SUPERSAMPLING
     truth = np.empty((frames, depth, size, size), np.float32)
     images = np.empty((frames, depth, size), np.float32)

@@ -31,8 +31,9 @@ class TiltSeries:
     """images: (t, z, s) intensity. angles_deg: (t,). times_s: (t,), 0, 1, 2, ... if not given.
 
     pixel_nm: size of a pixel, None if unknown. background: the mean level that was subtracted from the file's values.
-    source: where it came from. notes: what a reader had to assume. Raises InputError for counts that differ or values
-    that are not finite.
+    source: where it came from. notes: what a reader had to assume. shown: (t, z), False for rows of which an image that
+    was shifted shows nothing; None if all images show all rows. Raises InputError for counts that differ or values that
+    are not finite.
     """
 
     images: np.ndarray
@@ -42,6 +43,7 @@ class TiltSeries:
     background: float = 0.0
     source: str = ""
     notes: tuple[str, ...] = ()
+    shown: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         images = np.ascontiguousarray(self.images, dtype=np.float32)
@@ -97,7 +99,7 @@ class TiltSeries:
     def in_time_order(self) -> TiltSeries:
         """The images sorted by their times."""
         order = np.argsort(self.times_s, kind="stable")
-        return replace(self, images=self.images[order], angles_deg=self.angles_deg[order], times_s=self.times_s[order])
+        return self._taken(order)
 
     def without_images(self, frames: Sequence[int]) -> TiltSeries:
         """The series less some images, counted from 0 in the order of time, with their angles and times.
@@ -113,7 +115,12 @@ class TiltSeries:
         keep = np.setdiff1d(np.arange(len(self.images)), frames)
         if len(keep) < 2:
             raise InputError(f"data.exclude leaves {len(keep)} of {len(self.images)} images; a tilt series needs two")
-        return replace(self, images=self.images[keep], angles_deg=self.angles_deg[keep], times_s=self.times_s[keep])
+        return self._taken(keep)
+
+    def _taken(self, images: np.ndarray) -> TiltSeries:
+        """The series of these images, in this order."""
+        per_image = {name: getattr(self, name) for name in ("images", "angles_deg", "times_s", "shown")}
+        return replace(self, **{name: None if v is None else v[images] for name, v in per_image.items()})
 
     def cropped(self, window: tuple[int, int, int, int]) -> TiltSeries:
         """The window (z0, z1, s0, s1) in pixels. Raises InputError if it does not fit."""
@@ -121,7 +128,8 @@ class TiltSeries:
         _, nz, ns = self.shape
         if not (0 <= z0 < z1 <= nz and 0 <= s0 < s1 <= ns):
             raise InputError(f"data.crop={list(window)} must be (z0, z1, s0, s1) inside (0, {nz}, 0, {ns})")
-        return replace(self, images=self.images[:, z0:z1, s0:s1])
+        shown = None if self.shown is None else self.shown[:, z0:z1]
+        return replace(self, images=self.images[:, z0:z1, s0:s1], shown=shown)
 
     def without_background(self, level: str | float) -> TiltSeries:
         """The images less a level: a number, 'none', or 'auto'.
@@ -168,7 +176,8 @@ class TiltSeries:
         if z == 0 or s == 0:
             raise InputError(f"data.bin={k} is larger than the images, {self.shape[1:]}")
         blocks = self.images[:, : z * k, : s * k].reshape(t, z, k, s, k).mean((2, 4))
-        return replace(self, images=blocks, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)
+        shown = None if self.shown is None else self.shown[:, : z * k].reshape(t, z, k).all(2)
+        return replace(self, images=blocks, shown=shown, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)
 
 
 def _border(image: np.ndarray) -> float:

@@ -17,15 +17,17 @@ from dip4d.alignment import (
     by_mass,
     coarse,
     common_rows,
+    jumps,
     lies_inside,
     normalised,
     sirt_residual,
+    steadied,
 )
 from dip4d.errors import InputError
 from dip4d.io import read_tilt_series
 from dip4d.matching import choose_width, match_projections, plans, prediction_residual, register
 from dip4d.shifts import Shifts, apply, inside, without_gauge
-from dip4d.simulate import add_noise, simulate
+from dip4d.simulate import add_noise, jitter_shifts, simulate
 from dip4d.tilt_series import TiltSeries
 
 AXIS = 3.0  # pixels
@@ -221,6 +223,48 @@ def test_jitter_and_an_axis_offset_are_recovered(changing):
     assert report["sirt_residual_after"] < 1.05 * sirt_residual(clean) + 0.05
     assert aligned.images.shape == measured.images.shape
     json.dumps(report)
+
+
+def test_rows_that_a_shifted_image_does_not_show_are_marked_and_stay_so():
+    images, z = np.random.default_rng(0).random((4, 8, 6)).astype(np.float32) + 1, np.arange(8)
+    series = TiltSeries(images, np.arange(4), np.array([0, 2, 1, 3]))
+    assert apply(series, Shifts.none(4)).shown is None
+    moved = apply(series, Shifts(np.array([0, 2, -3, 0]), np.zeros(4)))
+    expected = np.ones((4, 8), bool)
+    expected[1, 6:] = expected[2, :3] = False
+    np.testing.assert_array_equal(moved.shown, expected)
+    assert not moved.images[~expected].any()
+    np.testing.assert_array_equal(moved.in_time_order().shown, expected[[0, 2, 1, 3]])
+    np.testing.assert_array_equal(moved.without_images([0]).shown, expected[1:])
+    np.testing.assert_array_equal(moved.cropped((2, 7, 0, 6)).shown, expected[:, 2:7])
+    np.testing.assert_array_equal(moved.binned(2).shown, expected.reshape(4, 4, 2).all(2))
+    again = apply(moved, Shifts(np.array([0, -2, 3, 1]), np.zeros(4)))
+    np.testing.assert_array_equal(again.shown, [z >= 0, z >= 2, z < 5, z < 7])
+
+
+@pytest.mark.parametrize("specimen", ["nanostar", "drift", "event"])
+def test_jumps_are_told_from_change_and_drift(specimen):
+    still, _ = simulate(specimen, 32, 40, "grs", 500, seed=3)
+    moved, _ = simulate(specimen, 32, 40, "grs", 500, seed=3, jitter=0.7)
+    assert jumps(still) < 0.12
+    steps = np.diff(jitter_shifts(moved.angles_deg, 0.7, seed=3)[:, 0])
+    assert jumps(moved) == pytest.approx(1.4826 * np.median(np.abs(steps - np.median(steps))) / 2**0.5, rel=0.15)
+    images = still.images.copy()
+    images[7] = 0
+    assert jumps(dataclasses.replace(still, images=images)) < 0.12  # one bad image does not count
+    assert jumps(dataclasses.replace(moved, images=moved.images[:, :7])) == 0  # too few rows to tell
+
+
+def test_steadied_images_show_the_specimen_in_its_place():
+    clean, _ = simulate("nanostar", 32, 48, "grs", 500, seed=3)
+    moved, _ = simulate("nanostar", 32, 48, "grs", 500, seed=3, jitter=1)
+    told = []
+    series, shifts = steadied(moved, told.append)
+    true = jitter_shifts(moved.angles_deg, 1, seed=3)
+    assert np.sqrt(np.mean((shifts.z - true[:, 0]) ** 2)) < 0.15
+    assert np.sqrt(np.mean((shifts.across - true[:, 1]) ** 2)) < 0.15
+    assert told
+    assert np.abs(series.images - clean.images).mean() < 0.6 * np.abs(moved.images - clean.images).mean()
 
 
 def test_a_blank_image_is_suspected_and_harms_no_other(changing):

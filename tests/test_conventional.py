@@ -170,3 +170,18 @@ def test_the_error_of_unseen_images_is_that_of_predicting_them(data):
     assert baseline.held_out_images == pytest.approx(
         float(difference.norm() / at_work.rows[:, images].norm()), rel=1e-4
     )
+
+
+def test_what_an_image_does_not_show_is_not_fitted(data):
+    series, volumes, held_out = data
+    shown = np.ones(series.images.shape[:2], bool)
+    shown[::3, :4] = False
+    found = []
+    for filling in (0.0, 9.0):
+        filled = dataclasses.replace(series, images=np.where(shown[..., None], series.images, filling), shown=shown)
+        at_work = conventional((filled, volumes, held_out))
+        at_work.brightest = float(series.images.max())
+        baseline = at_work.baseline("sirt_whole")
+        found.append((baseline.volume(0), baseline.held_out))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from itertools import pairwise
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -101,6 +103,26 @@ def test_a_held_out_row_is_never_an_input(data):
         progress = batch.held_out.progress
         assert torch.equal(module(batch.z, batch.rows, progress), module(other.z, other.rows, progress))
     assert module.held_out_error(data) != module.held_out_error(spoiled)
+
+
+@pytest.mark.parametrize("images", [None, 6])
+def test_what_an_image_does_not_show_teaches_nothing(data, images):
+    shown = np.ones((10, 16), bool)
+    shown[3, :5] = shown[7, 12:] = False
+    losses, errors = [], []
+    for filling in (0.0, 50.0):
+        values = np.where(shown[..., None], data.series.images, filling)
+        series = dataclasses.replace(data.series, images=values, shown=shown)
+        rows = TiltRows(series, choose_held_out(10, 16, 0.3, 0), slices=4, steps=5, seed=0, images=images)
+        batch = rows.batch(range(16)) if images is None else rows.batch_of_images([2, 3, 4, 7, 8])
+        module = fit_module(windows=0)
+        module.log, module.optimizers = lambda *_, **__: None, lambda: SimpleNamespace(param_groups=[{"lr": 0}])
+        losses.append(module.training_step(batch, 0).item())
+        errors.append(module.held_out_error(rows))
+        assert (~batch.held_out.known).any()  # also of what is held out
+        assert not module.projected(rows, [3])[0][0, :5].any()
+    assert losses[0] == losses[1]
+    assert errors[0] == errors[1]
 
 
 def test_without_rows_the_network_depends_on_z_and_t_alone(data):

@@ -21,7 +21,8 @@ from dip4d.data import choose_held_out_images
 from dip4d.io import open_volumes
 from dip4d.metrics import psnr, ssim
 from dip4d.module import DIP4D
-from dip4d.simulate import simulate
+from dip4d.shifts import Shifts
+from dip4d.simulate import grs, jitter_shifts, simulate
 
 FIGURES = {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png", "trust.png"}
 
@@ -372,3 +373,15 @@ def test_what_is_refined_is_seen(tmp_path, small):
     metrics = run(tmp_path / "run", *small, "compare.methods=[sirt_whole]", "align.refine=true", "train.steps=5")
     assert metrics["unseen_images"] == []
     assert metrics["held_out_images"] == {"dip": None}
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_images_that_jump_are_aligned_first_and_where_they_lay_is_kept(tmp_path, small, capsys, automatic):
+    jumping = ["simulate={size: 32, frames: 40, jitter: 1}", "train.steps=2", "compare.methods=[sirt_window]"]
+    run(tmp_path / "run", *small, *jumping, f"align.automatic={automatic}")
+    assert ("aligning them" in capsys.readouterr().out) == automatic
+    assert (tmp_path / "run" / "shifts.csv").exists() == automatic
+    if automatic:
+        shifts, true = Shifts.load(tmp_path / "run" / "shifts.csv"), jitter_shifts(grs(40, 70, 1), 1, seed=0)
+        assert np.std(shifts.z - true[:, 0]) < 0.2
+        assert np.std(shifts.across - true[:, 1]) < 0.2

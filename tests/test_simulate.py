@@ -164,14 +164,17 @@ def test_less_depth_shows_the_middle_of_the_cube(specimen):
     np.testing.assert_allclose(slab.images, series.images[:, 5:11], atol=1e-3)
 
 
-def test_jitter_has_its_rms_and_no_mean():
-    shifts = jitter_shifts(2000, 0.7, seed=4)
+def test_jitter_has_its_rms_and_moves_neither_specimen_nor_axis():
+    angles = grs(2000, 70, 1)
+    shifts = jitter_shifts(angles, 0.7, seed=4)
     assert shifts.shape == (2000, 2)
     np.testing.assert_allclose(shifts.mean(0), 0, atol=1e-12)
+    for of_place in (np.cos, np.sin):
+        assert shifts[:, 1] @ of_place(np.deg2rad(angles)) == pytest.approx(0, abs=1e-9)
     np.testing.assert_allclose(shifts.std(0), 0.7, rtol=0.05)
     assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1
-    assert np.array_equal(shifts, jitter_shifts(2000, 0.7, seed=4))
-    assert not np.allclose(shifts, jitter_shifts(2000, 0.7, seed=5))
+    assert np.array_equal(shifts, jitter_shifts(angles, 0.7, seed=4))
+    assert not np.allclose(shifts, jitter_shifts(angles, 0.7, seed=5))
 
 
 def test_jitter_moves_each_image_and_not_the_truth():
@@ -180,7 +183,7 @@ def test_jitter_moves_each_image_and_not_the_truth():
     assert np.array_equal(truth, same)
     shifts = [np.subtract(center_of_mass(a), center_of_mass(b))
               for a, b in zip(moved.images, still.images, strict=True)]  # fmt: skip
-    np.testing.assert_allclose(shifts, jitter_shifts(8, 0.8, seed=2), atol=0.01)
+    np.testing.assert_allclose(shifts, jitter_shifts(grs(8, 70, 1), 0.8, seed=2), atol=0.01)
 
 
 @pytest.mark.parametrize("size", [16, 21])

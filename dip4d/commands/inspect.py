@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     print("\n".join(_intensity_lines(series)))
     advice = checks.advice(series)
     print(f"  suspects    {advice or 'none: no image is blank, shifted or of the wrong brightness'}")
+    print(_jumps_line(series))
     for note in series.notes or ("nothing",):
         print(f"  assumed     {note}")
     for path in _draw(series, found, arguments.out):
@@ -96,6 +97,16 @@ def _intensity_lines(series: TiltSeries) -> list[str]:
         cells = " ".join(f"{r:6.3f}" for r in relative[start : start + _A_LINE])
         lines.append(f"    {start:4d}      {cells}")
     return lines
+
+
+def _jumps_line(series: TiltSeries) -> str:
+    """How far the images jump along the tilt axis from one to the next, and what becomes of it."""
+    from dip4d.alignment import jumps
+    from dip4d.build import LEAST_JUMPS
+
+    size = jumps(series.without_background("auto"))
+    advice = "train.py will align them; better, align them first and look: python -m dip4d align"
+    return f"  jumps       {size:.2f} px along the tilt axis" + (f": {advice}" if size >= LEAST_JUMPS else "")
 
 
 def _train_command(arguments: argparse.Namespace, axis: str) -> str:
