@@ -141,7 +141,8 @@ def network(steps: int) -> Iterator[str]:
             np.savez(path, images=images.images, angles=angles)
             arguments = [f"data.path={path}", f"data.truth={here / 'truth.npy'}", f"run.dir={run}", "logger=csv"]
             arguments += ["data.background=none", f"data.crop=[{z.start},{z.stop},0,{SIZE}]", "compare.methods=[]"]
-            arguments += ["align.automatic=false", f"align.refine={refine}", f"train.steps={steps}", "train.max_minutes=null"]
+            arguments += ["align.automatic=false", f"align.refine={refine}"]
+            arguments += [f"train.steps={steps}", "train.max_minutes=null"]
             if found is not None:
                 placed(found, true, angles).save(csv)
                 arguments.append(f"align.shifts={csv}")

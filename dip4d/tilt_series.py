@@ -59,6 +59,12 @@ class TiltSeries:
         if not finite.all():
             bad = np.flatnonzero(~finite)
             raise InputError(f"{self.source}: NaN or infinite pixels in image {', '.join(map(str, bad[:8]))}")
+        if self.shown is not None and (
+            np.shape(self.shown) != images.shape[:2] or np.asarray(self.shown).dtype != bool
+        ):
+            raise InputError(
+                f"{self.source}: shown must be true or false for each of {images.shape[:2]} (images, rows z)"
+            )
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "angles_deg", np.asarray(self.angles_deg, dtype=np.float64))
         object.__setattr__(self, "times_s", np.asarray(times, dtype=np.float64))

@@ -225,6 +225,12 @@ def test_jitter_and_an_axis_offset_are_recovered(changing):
     json.dumps(report)
 
 
+def test_what_is_shown_must_fit_the_images():
+    for wrong in (np.ones((3, 8), bool), np.ones((4, 8))):
+        with pytest.raises(InputError, match=r"s: shown must be true or false for each of \(4, 8\)"):
+            TiltSeries(np.ones((4, 8, 6)), np.arange(4), source="s", shown=wrong)
+
+
 def test_rows_that_a_shifted_image_does_not_show_are_marked_and_stay_so():
     images, z = np.random.default_rng(0).random((4, 8, 6)).astype(np.float32) + 1, np.arange(8)
     series = TiltSeries(images, np.arange(4), np.array([0, 2, 1, 3]))
@@ -279,7 +285,7 @@ def test_a_blank_image_is_suspected_and_harms_no_other(changing):
 
 
 def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
-    _, measured, _ = changing
+    _, measured, true = changing
     np.savez(tmp_path / "star.npz", images=measured.images, angles=measured.angles_deg, pixel_nm=0.5)
     assert main(["align", str(tmp_path / "star.npz"), "--rounds", "0", "--background", "none"]) == 0
     aligned = read_tilt_series(tmp_path / "star_aligned.npz")
@@ -287,6 +293,12 @@ def test_the_command_writes_what_can_be_read_again(tmp_path, changing, capsys):
     assert aligned.shape == measured.shape
     assert aligned.pixel_nm == 0.5
     assert len(shifts) == 48
+    z = np.arange(measured.shape[1])
+    lost = (z + true.z[:, None] < -1) | (z + true.z[:, None] > measured.shape[1])
+    assert lost.any()
+    assert not aligned.shown[lost].any()
+    with pytest.raises(InputError, match=r"tilt axis lies along y \(key data.tilt_axis"):
+        read_tilt_series(tmp_path / "star_aligned.npz", tilt_axis="x")
     assert (tmp_path / "star_alignment.png").stat().st_size > 10_000
     assert main(["align", str(tmp_path / "none.npz")]) == 2
     assert main(["align", str(tmp_path / "star.npz"), "--rounds", "0"]) == 2  # nothing is overwritten

@@ -83,8 +83,8 @@ def _background(text: str) -> str | float:
 
 def write_npz(series: TiltSeries, path: Path) -> None:
     """Writes a series as `dip4d.io.read_tilt_series` reads it."""
-    pixel = {} if series.pixel_nm is None else {"pixel_nm": series.pixel_nm}
-    np.savez_compressed(path, images=series.images, angles=series.angles_deg, times=series.times_s, **pixel)
+    optional = {k: v for k in ("pixel_nm", "shown") if (v := getattr(series, k)) is not None}
+    np.savez_compressed(path, images=series.images, angles=series.angles_deg, times=series.times_s, **optional)
 
 
 def summary(shifts: Shifts, report: dict) -> str:

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     looks, confidence = checks.tilt_axis(series.images, series.angles_deg)
     axis = arguments.tilt_axis or (looks if confidence >= _CERTAIN else "y")
     if axis == "x" and 1 not in series.shape[1:]:
-        series = replace(series, images=series.images.transpose(0, 2, 1))
+        series = replace(series, images=series.images.transpose(0, 2, 1), shown=None)
     found = checks.suspects(series)
 
     print("\n".join(_lines(series, axis, looks, confidence, arguments)))

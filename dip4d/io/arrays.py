@@ -79,12 +79,15 @@ def read_npy(path: Path) -> Raw:
 
 
 def read_npz(path: Path) -> Raw:
-    """Arrays `images` and, where present, `angles` in degrees, `times` in seconds, `pixel_nm`. Raises InputError."""
+    """Arrays `images` and, where present, `angles` in degrees, `times` in seconds, `pixel_nm`, and `shown` (t, rows),
+    False for rows of which an aligned image shows nothing. Raises InputError.
+    """
     with _as_input_error(path, ".npz"), np.load(path, allow_pickle=False) as arrays:
         if "images" not in arrays:
             raise InputError(f"{path}: holds no array named 'images', only {', '.join(arrays.files) or 'none'}")
         pixel = float(arrays["pixel_nm"]) if "pixel_nm" in arrays else None
-        return Raw(arrays["images"], *(arrays[k] if k in arrays else None for k in ("angles", "times")), pixel)
+        angles, times, shown = (arrays[k] if k in arrays else None for k in ("angles", "times", "shown"))
+        return Raw(arrays["images"], angles, times, pixel, shown=shown)
 
 
 def read_mat(path: Path) -> Raw:

@@ -26,7 +26,7 @@ class Raw:
     """images (t, rows, columns), or (rows, columns) of a single image, as stored.
 
     angles_deg, times_s: (t,); times count from any origin. pixel_nm: None if unknown. notes: what the reader assumed,
-    a sentence each.
+    a sentence each. shown: (t, rows), as `TiltSeries` has it, of a file that dip4d has aligned.
     """
 
     images: np.ndarray
@@ -34,6 +34,7 @@ class Raw:
     times_s: np.ndarray | None = None
     pixel_nm: float | None = None
     notes: list[str] = field(default_factory=list)
+    shown: np.ndarray | None = None
 
 
 def optional(module: str, path: str | Path) -> ModuleType:

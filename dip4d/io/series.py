@@ -65,7 +65,10 @@ def read_tilt_series(
     if pixel_nm is None and raw.pixel_nm is None:
         raw.notes.append("the pixel size is unknown (key data.pixel_nm)")
     pixel_nm = raw.pixel_nm if pixel_nm is None else pixel_nm
-    return TiltSeries(images, found, times, pixel_nm, source=str(path), notes=tuple(raw.notes)).in_time_order()
+    if raw.shown is not None and tilt_axis == "x":
+        raise InputError(f"{path}: was aligned by dip4d, its tilt axis lies along y (key data.tilt_axis)")
+    series = TiltSeries(images, found, times, pixel_nm, source=str(path), notes=tuple(raw.notes), shown=raw.shown)
+    return series.in_time_order()
 
 
 def read_truth(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray:
