@@ -146,17 +146,24 @@ class Conventional:
         return Baseline(name, lambda t: volume, choice.settings, errors[0], seconds, *errors[1:])
 
     def _window(self, name: str, algorithm: str) -> Baseline:
-        choices = []
-        for width in self._track(self.windows, f"{name}, choosing the window"):
+        weights = _weights(algorithm)
+        seconds = self.seconds / (len(self.windows) + len(weights) - 1)
+
+        def choose(width: int, weights: Sequence[float]) -> Choice:
             problems = []
             for t in self.looks:
                 around = window(t, self.frames, width)
                 known = self.known if self.truth is None else self.seen
                 y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, known))
                 problems.append((self._operator(self.angles[around]), y, known))
-            choice = self._choose(algorithm, problems, [[t] for t in self.looks], self.seconds / len(self.windows))
-            choices.append((width, choice))
+            return self._choose(algorithm, problems, [[t] for t in self.looks], seconds * len(weights), weights)
+
+        usual = weights[len(weights) // 2]
+        widths = self._track(self.windows, f"{name}, choosing the window")
+        choices = [(width, choose(width, [usual])) for width in widths]
         width, choice = max(choices, key=lambda c: c[1].score)
+        if others := [w for w in weights if w != usual]:
+            choice = max(choice, choose(width, others), key=lambda c: c.score)
 
         def volume(t: int, known: Tensor) -> Tensor:
             around = window(t, self.frames, width)
@@ -191,16 +198,22 @@ class Conventional:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
     def _choose(
-        self, algorithm: str, problems: Sequence[Problem], frames: Sequence[Sequence[int]], seconds: float
+        self,
+        algorithm: str,
+        problems: Sequence[Problem],
+        frames: Sequence[Sequence[int]],
+        seconds: float,
+        weights: Sequence[float] | None = None,
     ) -> Choice:
         """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem.
 
-        Iterations are counted for all problems together, until the peak lies well behind or the time is up.
+        Iterations are counted for all problems together, until the peak lies well behind or the time is up. weights: to
+        try; all that are usual if None.
         """
-        choices = []
-        variants = self._variants(algorithm, problems[0][1])
-        for settings, steps in variants:
-            end = time.monotonic() + seconds / len(variants)
+        choices, weights = [], weights or _weights(algorithm)
+        for weight in weights:
+            settings, steps = self._variant(algorithm, weight, problems[0][1])
+            end = time.monotonic() + seconds / len(weights)
             runs = [steps(A, y, known=known) for A, y, known in problems]
             best = (-np.inf, 0)
             for iteration in range(1, self.iterations + 1):
@@ -212,12 +225,14 @@ class Conventional:
             choices.append(Choice(best[0], {**settings, "iterations": best[1]}, steps, best[1]))
         return max(choices, key=lambda c: c.score)
 
-    def _variants(self, algorithm: str, y: Tensor) -> list[tuple[dict[str, float], Callable[..., Iterator[Tensor]]]]:
+    def _variant(
+        self, algorithm: str, weight: float, y: Tensor
+    ) -> tuple[dict[str, float], Callable[..., Iterator[Tensor]]]:
         """Settings besides the number of iterations, and the steps with them, for rows like y."""
         if algorithm == "tv":
-            scale = self.noise * y.shape[1] ** 0.5
-            return [({"weight": w * scale}, partial(tv_steps, weight=w * scale)) for w in TV_WEIGHTS]
-        return [({}, {"sirt": sirt_steps, "em": em_steps, "fbp": _fbp_steps}[algorithm])]
+            weight *= self.noise * y.shape[1] ** 0.5
+            return {"weight": weight}, partial(tv_steps, weight=weight)
+        return {}, {"sirt": sirt_steps, "em": em_steps, "fbp": _fbp_steps}[algorithm]
 
     def _score(self, volumes: Sequence[Tensor], frames: Sequence[Sequence[int]]) -> float:
         """How good volumes (at the positions `sample`) are at their frames: mean PSNR, or held-out misfit, negative."""
@@ -271,6 +286,11 @@ class Conventional:
 
     def _track(self, items: Sequence, description: str) -> Iterator:
         return track(items, description, transient=True, disable=not sys.stdout.isatty())
+
+
+def _weights(algorithm: str) -> tuple[float, ...]:
+    """Of the regularisation, to be tried; only total variation has any."""
+    return TV_WEIGHTS if algorithm == "tv" else (1.0,)
 
 
 def _fbp_steps(A: Projector, y: Tensor, known: Tensor | None = None) -> Iterator[Tensor]:

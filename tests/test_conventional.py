@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from dip4d.algorithms import sirt
-from dip4d.conventional import METHODS, Conventional, brightest_voxel, noise
+from dip4d.conventional import METHODS, Baseline, Conventional, brightest_voxel, noise
 from dip4d.data import choose_held_out, rows_of
 from dip4d.metrics import psnr
 from dip4d.simulate import simulate
@@ -51,6 +51,17 @@ def test_the_number_of_iterations_is_the_best(data):
     assert score(best) == pytest.approx(max(others))
     assert best == 5 * (1 + int(np.argmax(others)))
     np.testing.assert_allclose(baseline.volume(3), sirt(A, at_work.rows, best).numpy())
+
+
+@pytest.mark.parametrize("truth", [True, False])
+def test_window_and_weight_are_the_best(data, truth):
+    def chosen(*widths: int) -> Baseline:
+        return conventional(data, truth, windows=widths, iterations=30).baseline("tv_window")
+
+    found, each = chosen(6, 10, 16).settings, [chosen(6), chosen(10), chosen(16)]  # of one window, all weights
+    assert found in [baseline.settings for baseline in each]
+    if truth:
+        assert found == max(each, key=lambda b: mean_psnr(data, b.volume)).settings
 
 
 def test_a_moving_specimen_is_better_seen_through_a_window_and_best_when_frozen(data):
