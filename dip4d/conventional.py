@@ -40,7 +40,7 @@ SLICES = 32  # slices across the tilt axis that choose them; each slice is a rec
 SLAB = 64  # slices reconstructed at a time
 BLOCK = 8  # pixels, over which noise that was smoothed averages like white noise
 FEWEST_PAIRS = 5  # of images of one view, from which their differences tell the noise
-TV_WEIGHTS = (0.25, 0.5, 1.0, 2.0)  # times the noise times the root of the number of images
+MOST = 32.0  # the largest weight of a regularisation, and one over the smallest
 
 ALGORITHMS = ("sirt", "fbp", "em", "tv")
 SCOPES = ("whole", "window", "frozen")
@@ -52,9 +52,13 @@ Problem = tuple[Projector, Tensor, Tensor | None]  # A, rows y (B, n, S), known 
 
 @dataclass
 class Choice:
-    """An algorithm at the settings that scored best; called with a problem it reconstructs it, (B, Y, X)."""
+    """An algorithm at the settings that scored best; called with a problem it reconstructs it, (B, Y, X).
+
+    weight: of its regularisation, times the noise times the root of the number of images.
+    """
 
     score: float
+    weight: float
     settings: dict[str, float]
     steps: Callable[..., Iterator[Tensor]]
     iterations: int
@@ -146,24 +150,20 @@ class Conventional:
         return Baseline(name, lambda t: volume, choice.settings, errors[0], seconds, *errors[1:])
 
     def _window(self, name: str, algorithm: str) -> Baseline:
-        weights = _weights(algorithm)
-        seconds = self.seconds / (len(self.windows) + len(weights) - 1)
+        frames, seconds = [[t] for t in self.looks], self.seconds / (len(self.windows) + _runs(algorithm) - 1)
 
-        def choose(width: int, weights: Sequence[float]) -> Choice:
-            problems = []
-            for t in self.looks:
-                around = window(t, self.frames, width)
-                known = self.known if self.truth is None else self.seen
-                y, known = (v[self.sample][:, around].contiguous() for v in (self.rows, known))
-                problems.append((self._operator(self.angles[around]), y, known))
-            return self._choose(algorithm, problems, [[t] for t in self.looks], seconds * len(weights), weights)
+        def problems(width: int) -> list[Problem]:
+            around = [window(t, self.frames, width) for t in self.looks]
+            known = self.known if self.truth is None else self.seen
+            return [
+                (self._operator(self.angles[a]), *(v[self.sample][:, a].contiguous() for v in (self.rows, known)))
+                for a in around
+            ]
 
-        usual = weights[len(weights) // 2]
         widths = self._track(self.windows, f"{name}, choosing the window")
-        choices = [(width, choose(width, [usual])) for width in widths]
+        choices = [(width, self._tried(algorithm, 1.0, problems(width), frames, seconds)) for width in widths]
         width, choice = max(choices, key=lambda c: c[1].score)
-        if others := [w for w in weights if w != usual]:
-            choice = max(choice, choose(width, others), key=lambda c: c.score)
+        choice = self._climbed(choice, algorithm, problems(width), frames, seconds)
 
         def volume(t: int, known: Tensor) -> Tensor:
             around = window(t, self.frames, width)
@@ -198,32 +198,52 @@ class Conventional:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
     def _choose(
+        self, algorithm: str, problems: Sequence[Problem], frames: Sequence[Sequence[int]], seconds: float
+    ) -> Choice:
+        """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem."""
+        seconds /= _runs(algorithm)
+        choice = self._tried(algorithm, 1.0, problems, frames, seconds)
+        return self._climbed(choice, algorithm, problems, frames, seconds)
+
+    def _climbed(
         self,
+        choice: Choice,
         algorithm: str,
         problems: Sequence[Problem],
         frames: Sequence[Sequence[int]],
         seconds: float,
-        weights: Sequence[float] | None = None,
     ) -> Choice:
-        """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem.
+        """From a choice on, the weight of a regularisation doubled, or halved, as long as that scores better."""
+        for factor in (2.0, 0.5) if algorithm == "tv" else ():
+            while 1 / MOST <= choice.weight * factor <= MOST:
+                other = self._tried(algorithm, choice.weight * factor, problems, frames, seconds)
+                if other.score <= choice.score:
+                    break
+                choice = other
+        return choice
 
-        Iterations are counted for all problems together, until the peak lies well behind or the time is up. weights: to
-        try; all that are usual if None.
+    def _tried(
+        self,
+        algorithm: str,
+        weight: float,
+        problems: Sequence[Problem],
+        frames: Sequence[Sequence[int]],
+        seconds: float,
+    ) -> Choice:
+        """An algorithm at its best number of iterations, counted for all problems together, until the peak lies well
+        behind or the time is up.
         """
-        choices, weights = [], weights or _weights(algorithm)
-        for weight in weights:
-            settings, steps = self._variant(algorithm, weight, problems[0][1])
-            end = time.monotonic() + seconds / len(weights)
-            runs = [steps(A, y, known=known) for A, y, known in problems]
-            best = (-np.inf, 0)
-            for iteration in range(1, self.iterations + 1):
-                volumes = [next(run) for run in runs]
-                if iteration % EVERY == 0 or iteration in (1, self.iterations):
-                    best = max(best, (self._score(volumes, frames), iteration))
-                    if iteration > best[1] + max(4 * EVERY, best[1] / 2) or time.monotonic() > end:
-                        break
-            choices.append(Choice(best[0], {**settings, "iterations": best[1]}, steps, best[1]))
-        return max(choices, key=lambda c: c.score)
+        settings, steps = self._variant(algorithm, weight, problems[0][1])
+        end = time.monotonic() + seconds
+        runs = [steps(A, y, known=known) for A, y, known in problems]
+        best = (-np.inf, 0)
+        for iteration in range(1, self.iterations + 1):
+            volumes = [next(run) for run in runs]
+            if iteration % EVERY == 0 or iteration in (1, self.iterations):
+                best = max(best, (self._score(volumes, frames), iteration))
+                if iteration > best[1] + max(4 * EVERY, best[1] / 2) or time.monotonic() > end:
+                    break
+        return Choice(best[0], weight, {**settings, "iterations": best[1]}, steps, best[1])
 
     def _variant(
         self, algorithm: str, weight: float, y: Tensor
@@ -288,9 +308,9 @@ class Conventional:
         return track(items, description, transient=True, disable=not sys.stdout.isatty())
 
 
-def _weights(algorithm: str) -> tuple[float, ...]:
-    """Of the regularisation, to be tried; only total variation has any."""
-    return TV_WEIGHTS if algorithm == "tv" else (1.0,)
+def _runs(algorithm: str) -> int:
+    """About how many weights of the regularisation are tried."""
+    return 5 if algorithm == "tv" else 1
 
 
 def _fbp_steps(A: Projector, y: Tensor, known: Tensor | None = None) -> Iterator[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from dip4d.algorithms import sirt
-from dip4d.conventional import METHODS, Baseline, Conventional, brightest_voxel, noise
+from dip4d.conventional import METHODS, Baseline, Choice, Conventional, brightest_voxel, noise
 from dip4d.data import choose_held_out, rows_of
 from dip4d.metrics import psnr
 from dip4d.simulate import simulate
@@ -58,10 +59,18 @@ def test_window_and_weight_are_the_best(data, truth):
     def chosen(*widths: int) -> Baseline:
         return conventional(data, truth, windows=widths, iterations=30).baseline("tv_window")
 
-    found, each = chosen(6, 10, 16).settings, [chosen(6), chosen(10), chosen(16)]  # of one window, all weights
+    found, each = chosen(6, 10, 16).settings, [chosen(6), chosen(10), chosen(16)]
     assert found in [baseline.settings for baseline in each]
     if truth:
         assert found == max(each, key=lambda b: mean_psnr(data, b.volume)).settings
+
+
+@pytest.mark.parametrize("best", [1.0, 8.0, 0.125, 64.0])
+def test_the_weight_is_followed_to_its_best(data, monkeypatch, best):
+    tried = lambda self, algorithm, weight, *_: Choice(-abs(math.log(weight / best)), weight, {}, None, 1)
+    monkeypatch.setattr(Conventional, "_tried", tried)
+    assert conventional(data)._choose("tv", [], [], math.inf).weight == min(best, 32)
+    assert conventional(data)._choose("sirt", [], [], math.inf).weight == 1
 
 
 def test_a_moving_specimen_is_better_seen_through_a_window_and_best_when_frozen(data):
