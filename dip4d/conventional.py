@@ -214,12 +214,15 @@ class Conventional:
         seconds: float,
     ) -> Choice:
         """From a choice on, the weight of a regularisation doubled, or halved, as long as that scores better."""
+        start = choice
         for factor in (2.0, 0.5) if algorithm == "tv" else ():
             while 1 / MOST <= choice.weight * factor <= MOST:
                 other = self._tried(algorithm, choice.weight * factor, problems, frames, seconds)
                 if other.score <= choice.score:
                     break
                 choice = other
+            if choice is not start:
+                break
         return choice
 
     def _tried(

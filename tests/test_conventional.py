@@ -67,9 +67,15 @@ def test_window_and_weight_are_the_best(data, truth):
 
 @pytest.mark.parametrize("best", [1.0, 8.0, 0.125, 64.0])
 def test_the_weight_is_followed_to_its_best(data, monkeypatch, best):
-    tried = lambda self, algorithm, weight, *_: Choice(-abs(math.log(weight / best)), weight, {}, None, 1)
+    asked = []
+
+    def tried(self, algorithm, weight, *_) -> Choice:
+        asked.append(weight)
+        return Choice(-abs(math.log(weight / best)), weight, {}, None, 1)
+
     monkeypatch.setattr(Conventional, "_tried", tried)
     assert conventional(data)._choose("tv", [], [], math.inf).weight == min(best, 32)
+    assert len(asked) == len(set(asked))
     assert conventional(data)._choose("sirt", [], [], math.inf).weight == 1
 
 
