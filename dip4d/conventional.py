@@ -161,9 +161,11 @@ class Conventional:
             ]
 
         widths = self._track(self.windows, f"{name}, choosing the window")
-        choices = [(width, self._tried(algorithm, 1.0, problems(width), frames, seconds)) for width in widths]
+        tried = lambda width: partial(self._tried, algorithm, problems(width), frames, seconds)
+        choices = [(width, tried(width)(1.0)) for width in widths]
         width, choice = max(choices, key=lambda c: c[1].score)
-        choice = self._climbed(choice, algorithm, problems(width), frames, seconds)
+        if algorithm == "tv":
+            choice = _climbed(choice, tried(width))
 
         def volume(t: int, known: Tensor) -> Tensor:
             around = window(t, self.frames, width)
@@ -201,37 +203,16 @@ class Conventional:
         self, algorithm: str, problems: Sequence[Problem], frames: Sequence[Sequence[int]], seconds: float
     ) -> Choice:
         """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem."""
-        seconds /= _runs(algorithm)
-        choice = self._tried(algorithm, 1.0, problems, frames, seconds)
-        return self._climbed(choice, algorithm, problems, frames, seconds)
-
-    def _climbed(
-        self,
-        choice: Choice,
-        algorithm: str,
-        problems: Sequence[Problem],
-        frames: Sequence[Sequence[int]],
-        seconds: float,
-    ) -> Choice:
-        """From a choice on, the weight of a regularisation doubled, or halved, as long as that scores better."""
-        start = choice
-        for factor in (2.0, 0.5) if algorithm == "tv" else ():
-            while 1 / MOST <= choice.weight * factor <= MOST:
-                other = self._tried(algorithm, choice.weight * factor, problems, frames, seconds)
-                if other.score <= choice.score:
-                    break
-                choice = other
-            if choice is not start:
-                break
-        return choice
+        tried = partial(self._tried, algorithm, problems, frames, seconds / _runs(algorithm))
+        return _climbed(tried(1.0), tried) if algorithm == "tv" else tried(1.0)
 
     def _tried(
         self,
         algorithm: str,
-        weight: float,
         problems: Sequence[Problem],
         frames: Sequence[Sequence[int]],
         seconds: float,
+        weight: float,
     ) -> Choice:
         """An algorithm at its best number of iterations, counted for all problems together, until the peak lies well
         behind or the time is up.
@@ -309,6 +290,20 @@ class Conventional:
 
     def _track(self, items: Sequence, description: str) -> Iterator:
         return track(items, description, transient=True, disable=not sys.stdout.isatty())
+
+
+def _climbed(choice: Choice, tried: Callable[[float], Choice]) -> Choice:
+    """From a choice on, the weight of its regularisation doubled, or else halved, as long as that scores better."""
+    start = choice
+    for factor in (2.0, 0.5):
+        while 1 / MOST <= choice.weight * factor <= MOST:
+            other = tried(choice.weight * factor)
+            if other.score <= choice.score:
+                break
+            choice = other
+        if choice is not start:
+            break
+    return choice
 
 
 def _runs(algorithm: str) -> int:

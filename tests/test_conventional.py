@@ -69,7 +69,7 @@ def test_window_and_weight_are_the_best(data, truth):
 def test_the_weight_is_followed_to_its_best(data, monkeypatch, best):
     asked = []
 
-    def tried(self, algorithm, weight, *_) -> Choice:
+    def tried(self, algorithm, problems, frames, seconds, weight) -> Choice:
         asked.append(weight)
         return Choice(-abs(math.log(weight / best)), weight, {}, None, 1)
 
