@@ -62,7 +62,7 @@ class Size:
 
 
 SIZES = {
-    "small": Size(48, 24, 60, 120, ("compare.windows=[10,20,30,40]",)),
+    "small": Size(48, 24, 60, 120, ("compare.windows=[5,10,20,30,40]",)),
     "standard": Size(64, 64, 100, 480),
     "full": Size(128, 128, 100, 300),
     "cage": Size(100, 100, 100, 600),
