@@ -79,13 +79,16 @@ class BestWeights:
     def lowest(self) -> float:
         return min((error for error, _ in self._kept.values()), default=math.inf)
 
+    def as_good(self, error: float) -> bool:
+        """Whether an error cannot be told from the lowest, or is below it."""
+        return error <= AS_GOOD * self.lowest
+
     def offer(self, step: int, error: float, network: nn.Module) -> None:
         """Remembers the weights that the network has at a step if their error is, so far, among the lowest."""
-        if error <= AS_GOOD * self.lowest:
+        if self.as_good(error):
             self._kept[step] = error, {name: v.detach().clone() for name, v in network.state_dict().items()}
-            limit = AS_GOOD * self.lowest
             best = sorted(self._kept.items(), key=lambda item: item[1][0])[:MOST]
-            self._kept = {step: kept for step, kept in best if kept[0] <= limit}
+            self._kept = {step: kept for step, kept in best if self.as_good(kept[0])}
 
     def best(self) -> dict[str, Tensor]:
         """The weights with the lowest error, as a state_dict."""

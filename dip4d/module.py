@@ -162,7 +162,7 @@ class DIP4D(L.LightningModule):
             if data.held_out.numel():
                 self.best.offer(self.global_step, self.held_out_error(data), self)
                 self.load_state_dict(self.best.mean())
-                if self.held_out_error(data) > self.best.lowest:
+                if not self.best.as_good(self.held_out_error(data)):
                     self.load_state_dict(self.best.best())
 
     def optimizer_step(self, *arguments, **keys) -> None:
