@@ -5,7 +5,7 @@ mean of the best of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -89,6 +89,12 @@ class BestWeights:
             self._kept[step] = error, {name: v.detach().clone() for name, v in network.state_dict().items()}
             best = sorted(self._kept.items(), key=lambda item: item[1][0])[:MOST]
             self._kept = {step: kept for step, kept in best if self.as_good(kept[0])}
+
+    def load_into(self, network: nn.Module, error: Callable[[], float]) -> None:
+        """Gives a network the mean, or the best weights if it is not as good as they are. error(): of the network."""
+        network.load_state_dict(self.mean())
+        if not self.as_good(error()):
+            network.load_state_dict(self.best())
 
     def best(self) -> dict[str, Tensor]:
         """The weights with the lowest error, as a state_dict."""

@@ -160,10 +160,9 @@ class DIP4D(L.LightningModule):
         if not self.trainer.interrupted:
             self.averaged.swap()
             if data.held_out.numel():
-                self.best.offer(self.global_step, self.held_out_error(data), self)
-                self.load_state_dict(self.best.mean())
-                if not self.best.as_good(self.held_out_error(data)):
-                    self.load_state_dict(self.best.best())
+                error = lambda: self.held_out_error(data)
+                self.best.offer(self.global_step, error(), self)
+                self.best.load_into(self, error)
 
     def optimizer_step(self, *arguments, **keys) -> None:
         super().optimizer_step(*arguments, **keys)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -86,6 +87,13 @@ def test_weights_that_are_as_good_as_the_best_are_averaged_with_them():
 
 def test_what_was_as_good_is_forgotten_when_something_better_comes():
     assert (offered(0.1, 0.10001, 0.05).mean()["bias"] == 3).all()
+
+
+@pytest.mark.parametrize(("error", "weight"), [(0.099, 1.5), (0.10005, 1.5), (0.102, 2), (math.nan, 2)])
+def test_their_mean_is_taken_unless_it_is_worse_than_they_are(error, weight):
+    network = nn.Linear(3, 2)
+    offered(0.10001, 0.1, 0.3).load_into(network, lambda: error)
+    assert torch.allclose(network.weight, torch.tensor(float(weight)))
 
 
 def test_the_same_step_counts_once():
