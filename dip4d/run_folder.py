@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dip4d.errors import InputError
 
-if TYPE_CHECKING:  # the commands that look at a run need not wait for Lightning
-    from dip4d.config import Run
+if TYPE_CHECKING:
+    from dip4d.config.schema import Run
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint.ckpt"
@@ -25,6 +26,12 @@ ORTHOSLICES = "orthoslices.npz"
 FIGURES = "figures"
 TRACKING = "tracking"
 OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, FIGURES, TRACKING)
+
+
+def reconstruct_command() -> str:
+    """How whoever runs this program would run a reconstruction, for hints that can be pasted."""
+    programs = {"train.py": "python train.py", "__main__.py": "python -m dip4d reconstruct"}
+    return programs.get(Path(sys.argv[0]).name, "dip4d reconstruct")
 
 
 def prepare(run: Run, what: str) -> Path:
@@ -57,12 +64,28 @@ def create(path: Path, run: Run) -> Path:
 
 
 def add_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Adds to the metrics.json of a run; the file is whole at any moment. Raises ValueError for NaN, infinity."""
+    """Adds to the metrics.json of a run, to its tables entry by entry; the file is whole at any moment.
+
+    Raises ValueError for NaN, infinity.
+    """
     file = path / METRICS
     before = json.loads(file.read_text()) if file.exists() else {}
+    for key, value in metrics.items():
+        there = before.get(key)
+        before[key] = there | value if isinstance(there, dict) and isinstance(value, dict) else value
     partial = file.with_name(file.name + ".part")
-    partial.write_text(json.dumps(before | metrics, indent=1, allow_nan=False))
+    partial.write_text(json.dumps(before, indent=1, allow_nan=False))
     os.replace(partial, file)
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """metrics.json of a run. Raises InputError if it is missing or broken."""
+    try:
+        return json.loads((path / METRICS).read_text())
+    except OSError:
+        raise InputError(f"{path}: no {METRICS}; is it the folder of a finished run?") from None
+    except ValueError as error:
+        raise InputError(f"{path / METRICS}: not readable ({error})") from None
 
 
 def _held(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ Readers convert to it at the door (`dip4d.io`); nothing converts later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,17 +28,22 @@ MOST_REPEATED = 7  # images of one view
 
 @dataclass(frozen=True, eq=False)
 class TiltSeries:
-    """images: (t, z, s) intensity. angles_deg: (t,). times_s: (t,), 0, 1, 2, ... if not given.
+    """One tilt series: its images, and how each was taken.
 
-    pixel_nm: size of a pixel, None if unknown. background: the mean level that was subtracted from the file's values.
-    source: where it came from. notes: what a reader had to assume. shown: (t, z), False for rows of which an image that
-    was shifted shows nothing; None if all images show all rows. Raises InputError for counts that differ or values that
-    are not finite.
+    images: (t, z, s) intensity.
+    angles_deg: (t,).
+    times_s: (t,), 0, 1, 2, ... if not given.
+    pixel_nm: size of a pixel, None if unknown.
+    background: the mean level that was subtracted from the file's values.
+    source: where it came from.
+    notes: what a reader had to assume.
+    shown: (t, z), False for rows of which an image that was shifted shows nothing; None if all images show all rows.
+    Raises InputError for counts that differ or values that are not finite.
     """
 
     images: np.ndarray
     angles_deg: np.ndarray
-    times_s: np.ndarray = field(default=None)  # type: ignore[assignment]
+    times_s: np.ndarray = None  # pyright: ignore[reportAssignmentType]  # filled in below
     pixel_nm: float | None = None
     background: float = 0.0
     source: str = ""
@@ -75,16 +80,18 @@ class TiltSeries:
         return self.images.shape
 
     @property
-    def progress(self) -> np.ndarray:
+    def tau(self) -> np.ndarray:
         """(t,): the times, scaled to 0..1 over the series."""
-        return self.progress_at(self.times_s)
+        return self.tau_at(self.times_s)
 
-    def progress_at(self, times_s: Sequence[float]) -> np.ndarray:
-        """Any times, scaled to 0..1 over the series. Raises InputError for times before the first or after the last."""
+    def tau_at(self, times_s: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Any times in seconds, scaled to 0..1 over the series. Raises InputError for times outside of it."""
         times, start, end = np.asarray(times_s, dtype=np.float64), self.times_s.min(), self.times_s.max()
         outside = times[~((times >= start) & (times <= end))]
         if outside.size:
-            raise InputError(f"output.times: {outside[0]:g} s is not within the series, {start:g} to {end:g} s")
+            raise InputError(
+                f"times: {outside[0]:g} s is not within the series, {start:g} to {end:g} s", argument="times"
+            )
         return (times - start) / max(end - start, np.finfo(float).tiny)
 
     @property
@@ -115,12 +122,15 @@ class TiltSeries:
         wrong = [f for f in frames if not 0 <= f < len(self.images)]
         if wrong:
             raise InputError(
-                f"data.exclude={list(frames)}: no image {wrong[0]}; {len(self.images)} images count from 0 to "
-                f"{len(self.images) - 1}"
+                f"exclude={list(frames)}: no image {wrong[0]}; {len(self.images)} images count from 0 to "
+                f"{len(self.images) - 1}",
+                argument="exclude",
             )
         keep = np.setdiff1d(np.arange(len(self.images)), frames)
         if len(keep) < 2:
-            raise InputError(f"data.exclude leaves {len(keep)} of {len(self.images)} images; a tilt series needs two")
+            raise InputError(
+                f"exclude leaves {len(keep)} of {len(self.images)} images; a tilt series needs two", argument="exclude"
+            )
         return self._taken(keep)
 
     def _taken(self, images: np.ndarray) -> TiltSeries:
@@ -133,7 +143,7 @@ class TiltSeries:
         z0, z1, s0, s1 = window
         _, nz, ns = self.shape
         if not (0 <= z0 < z1 <= nz and 0 <= s0 < s1 <= ns):
-            raise InputError(f"data.crop={list(window)} must be (z0, z1, s0, s1) inside (0, {nz}, 0, {ns})")
+            raise InputError(f"crop={list(window)} must be (z0, z1, s0, s1) inside (0, {nz}, 0, {ns})", argument="crop")
         shown = None if self.shown is None else self.shown[:, z0:z1]
         return replace(self, images=self.images[:, z0:z1, s0:s1], shown=shown)
 
@@ -180,7 +190,7 @@ class TiltSeries:
             return self
         t, z, s = self.shape[0], self.shape[1] // k, self.shape[2] // k
         if z == 0 or s == 0:
-            raise InputError(f"data.bin={k} is larger than the images, {self.shape[1:]}")
+            raise InputError(f"bin={k} is larger than the images, {self.shape[1:]}", argument="bin")
         blocks = self.images[:, : z * k, : s * k].reshape(t, z, k, s, k).mean((2, 4))
         shown = None if self.shown is None else self.shown[:, : z * k].reshape(t, z, k).all(2)
         return replace(self, images=blocks, shown=shown, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)

@@ -11,18 +11,19 @@ import argparse
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dip4d.alignment import align, on_full_images
-from dip4d.alignment_figure import draw_alignment
-from dip4d.errors import InputError
-from dip4d.io import read_tilt_series
-from dip4d.shifts import Shifts
-from dip4d.tilt_series import TiltSeries
+if TYPE_CHECKING:
+    from dip4d.alignment.shifts import Shifts
 
 WRITTEN = ("aligned.npz", "shifts.csv", "alignment.json", "alignment.png")
 SUMMARY = "align the images, whether or not the specimen changes meanwhile"
+ARGUMENTS = {
+    "angles": "option --angles",
+    "tilt_axis": "option --tilt-axis",
+    "pixel_nm": "option --pixel-nm",
+    "bin": "option --bin",
+}
 
 
 def add_arguments(p: argparse.ArgumentParser) -> None:
@@ -47,23 +48,37 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
 
 def run(a: argparse.Namespace) -> None:
     """Aligns, writes and prints what was found. Raises InputError."""
+    from dip4d.alignment.align import align
+    from dip4d.alignment.shifts import on_full_images
+    from dip4d.io import read_tilt_series, write_tilt_series
+    from dip4d.report.alignment_figure import draw_alignment
+
     folder = Path(a.file).parent if a.out is None else a.out
     paths = {kind: folder / f"{Path(a.file).stem}_{kind}" for kind in WRITTEN}
     _check(a, paths.values())
-    full = read_tilt_series(a.file, a.angles, a.tilt_axis, a.pixel_nm)
+    full = read_tilt_series(a.file, a.angles, tilt_axis=a.tilt_axis, pixel_nm=a.pixel_nm)
     print(full.describe(a.tilt_axis), flush=True)
     series = full.binned(a.bin).without_background(_background(a.background))
     tell = lambda line: print(line, flush=True)
-    aligned, shifts, report = align(series, not a.no_normalise, a.rotation, a.window, a.rounds, tell)
+    aligned, shifts, report = align(
+        series,
+        normalise=not a.no_normalise,
+        rotation_deg=a.rotation,
+        width=a.window,
+        rounds=a.rounds,
+        report=tell,
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    write_npz(aligned, paths["aligned.npz"])
-    on_full_images(shifts, full, a.bin).save(paths["shifts.csv"])
+    write_tilt_series(paths["aligned.npz"], aligned)
+    on_full_images(shifts, full, k=a.bin).save(paths["shifts.csv"])
     paths["alignment.json"].write_text(json.dumps(report, indent=1))
-    draw_alignment(series, aligned, shifts, report, paths["alignment.png"])
+    draw_alignment(series, aligned, path=paths["alignment.png"], shifts=shifts, report=report)
     print(f"{summary(shifts, report)}\nwrote {', '.join(map(str, paths.values()))}")
 
 
 def _check(a: argparse.Namespace, paths: Iterable[Path]) -> None:
+    from dip4d.errors import InputError
+
     there = [str(path) for path in paths if path.exists()]
     if there:
         raise InputError(f"{', '.join(there)}: there already; move it, or name another folder with --out")
@@ -73,18 +88,14 @@ def _check(a: argparse.Namespace, paths: Iterable[Path]) -> None:
 
 
 def _background(text: str) -> str | float:
+    from dip4d.errors import InputError
+
     if text in ("auto", "none"):
         return text
     try:
         return float(text)
     except ValueError:
         raise InputError(f"--background {text} must be auto, none or a number") from None
-
-
-def write_npz(series: TiltSeries, path: Path) -> None:
-    """Writes a series as `dip4d.io.read_tilt_series` reads it."""
-    optional = {k: v for k in ("pixel_nm", "shown") if (v := getattr(series, k)) is not None}
-    np.savez_compressed(path, images=series.images, angles=series.angles_deg, times=series.times_s, **optional)
 
 
 def summary(shifts: Shifts, report: dict) -> str:

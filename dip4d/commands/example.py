@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 SUMMARY = "get a measured tilt series to try things on"
+ARGUMENTS: dict[str, str] = {}
 
 _PACKAGE = "etspy==1.3.0"
 _SHA256 = "23b07379a1e973a4f69445b0a634687d4af4bb6a806d24bdce49be57afbd36f8"
@@ -79,11 +80,12 @@ def _extract(wheel: Path, wanted: dict[str, Path]) -> None:
 def _say_next(wanted: dict[str, Path]) -> None:
     from importlib.util import find_spec
 
-    from dip4d.io.raw import EXTRA
+    from dip4d.io.raw import how_to_install
+    from dip4d.run_folder import reconstruct_command
 
     aligned = wanted["HAADF_Aligned.hspy"]
-    if find_spec("rsciio") is None or find_spec("h5py") is None:
-        print(f"reading {aligned.name} needs an extra: {EXTRA}")
-    here = "" if aligned == Path("data") / aligned.name else f" data.path={aligned}"
-    print(f"look at it:     python -m dip4d inspect {aligned}")
-    print(f"reconstruct it: python train.py configs/needle.yaml{here}")
+    for module in ("rsciio", "h5py"):
+        if find_spec(module) is None:
+            print(f"reading {aligned.name} needs: {how_to_install(module)}")
+    print(f"look at it:     dip4d inspect {aligned}")
+    print(f"reconstruct it: {reconstruct_command()} data.path={aligned} data.tilt_axis=x data.bin=4")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 SUMMARY = "the volumes of a run for another program: MRC, TIFF, OME-Zarr, NumPy, a movie"
 
+ARGUMENTS = {"out": "option --out"}
 _NAMES = {"mrc": "mrc", "tiff": "tiff", "zarr": "volumes.ome.zarr", "npy": "npy", "mp4": "orthoslices.mp4"}
 
 
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     source = volumes_of(arguments.folder)
     times_s, pixel_nm = read_times_and_size(source)
     out = arguments.out or arguments.folder / "export" / _NAMES[arguments.format]
-    written = export_volumes(open_volumes(source), times_s, pixel_nm, arguments.format, out)
+    written = export_volumes(open_volumes(source), out, kind=arguments.format, times_s=times_s, pixel_nm=pixel_nm)
     size = "of unknown size" if pixel_nm is None else f"of {pixel_nm:.4g} nm"
     print(f"{written}: {len(times_s)} volumes (z, y, x), voxels {size}, {times_s[0]:g} to {times_s[-1]:g} s")
 

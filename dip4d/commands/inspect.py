@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dip4d.checks import Suspect
+    from dip4d.measures.input_checks import Suspect
     from dip4d.tilt_series import TiltSeries
 
 SUMMARY = "what a file holds: images, tilt axis, angles, times, and what was assumed"
+ARGUMENTS = {name: f"option --{name.replace('_', '-')}" for name in ("angles", "tilt_axis", "pixel_nm")}
 
 _CERTAIN = 0.5  # a confidence in the tilt axis from which it is taken without being asked for
 _A_LINE = 10  # numbers of one line of the list of intensities
@@ -28,34 +29,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Prints what was understood and writes two figures, under names that are free. Raises InputError."""
-    from dip4d import checks
     from dip4d.errors import InputError
     from dip4d.io import read_tilt_series
+    from dip4d.measures import input_checks
 
     if arguments.pixel_nm is not None and not arguments.pixel_nm > 0:
         raise InputError(f"--pixel-nm={arguments.pixel_nm} must be above 0")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InputError(f"--out={arguments.out} is a file, not a folder")
-    series = read_tilt_series(arguments.file, arguments.angles, "y", arguments.pixel_nm)
-    looks, confidence = checks.tilt_axis(series.images, series.angles_deg)
+    series = read_tilt_series(arguments.file, arguments.angles, pixel_nm=arguments.pixel_nm)
+    looks, confidence = input_checks.tilt_axis(series.images, series.angles_deg)
     axis = arguments.tilt_axis or (looks if confidence >= _CERTAIN else "y")
     if axis == "x" and 1 not in series.shape[1:]:
         series = replace(series, images=series.images.transpose(0, 2, 1), shown=None)
-    found = checks.suspects(series)
+    found = input_checks.suspects(series)
 
-    print("\n".join(_lines(series, axis, looks, confidence, arguments)))
+    print("\n".join(_lines(series, axis, looks=looks, confidence=confidence, arguments=arguments)))
     print("\n".join(_intensity_lines(series)))
-    advice = checks.advice(series)
+    advice = input_checks.advice(series, key="data.exclude")
     print(f"  suspects    {advice or 'none: no image is blank, shifted or of the wrong brightness'}")
-    print(_jumps_line(series))
+    print(_jitter_line(series))
     for note in series.notes or ("nothing",):
         print(f"  assumed     {note}")
-    for path in _draw(series, found, arguments.out):
+    for path in _draw(series, found, folder=arguments.out):
         print(f"  figure      {path}")
     print(f"  next        {_train_command(arguments, axis)}")
 
 
-def _lines(series: TiltSeries, axis: str, looks: str, confidence: float, arguments: argparse.Namespace) -> list[str]:
+def _lines(
+    series: TiltSeries,
+    axis: str,
+    *,
+    looks: str,
+    confidence: float,
+    arguments: argparse.Namespace,
+) -> list[str]:
     import numpy as np
 
     t, z, s = series.shape
@@ -83,7 +91,7 @@ def _lines(series: TiltSeries, axis: str, looks: str, confidence: float, argumen
 
 def _intensity_lines(series: TiltSeries) -> list[str]:
     """The total intensity of every image above its background, relative to their mean; of long series the extremes."""
-    from dip4d.checks import above_background
+    from dip4d.measures.input_checks import above_background
 
     total = above_background(series.images).sum((1, 2), dtype="float64")
     mean = total.mean()
@@ -99,33 +107,34 @@ def _intensity_lines(series: TiltSeries) -> list[str]:
     return lines
 
 
-def _jumps_line(series: TiltSeries) -> str:
+def _jitter_line(series: TiltSeries) -> str:
     """How far the images jump along the tilt axis from one to the next, and what becomes of it."""
-    from dip4d.alignment import jumps
-    from dip4d.build import LEAST_JUMPS
+    from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 
-    size = jumps(series.without_background("auto"))
-    advice = "train.py will align them; better, align them first and look: python -m dip4d align"
-    return f"  jumps       {size:.2f} px along the tilt axis" + (f": {advice}" if size >= LEAST_JUMPS else "")
+    size = jitter_px(series.without_background("auto"))
+    advice = "a run will align them; better, align them first and look: dip4d align"
+    return f"  jitter      {size:.2f} px along the tilt axis" + (f": {advice}" if size >= JITTER_TO_ALIGN_PX else "")
 
 
 def _train_command(arguments: argparse.Namespace, axis: str) -> str:
-    words = ["python train.py", f"data.path={arguments.file}"]
+    from dip4d.run_folder import reconstruct_command
+
+    words = [reconstruct_command(), f"data.path={arguments.file}"]
     words += [f"data.angles={arguments.angles}"] if arguments.angles else []
     words += [f"data.tilt_axis={axis}"]
     words += [f"data.pixel_nm={arguments.pixel_nm:g}"] if arguments.pixel_nm else []
     return " ".join(words)
 
 
-def _draw(series: TiltSeries, found: list[Suspect], folder: Path) -> list[Path]:
+def _draw(series: TiltSeries, found: list[Suspect], *, folder: Path) -> list[Path]:
     """The montage and the sinogram, under names that nothing has yet."""
-    from dip4d.commands import figures
+    from dip4d.report import series_figures
 
     folder.mkdir(parents=True, exist_ok=True)
     stem = Path(series.source).resolve().stem
     return [
-        figures.draw_montage(series, found, free_path(folder / f"{stem}-montage.png")),
-        figures.draw_sinogram(series, found, free_path(folder / f"{stem}-sinogram.png")),
+        series_figures.draw_montage(series, found, path=free_path(folder / f"{stem}-montage.png")),
+        series_figures.draw_sinogram(series, found, path=free_path(folder / f"{stem}-sinogram.png")),
     ]
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 SUMMARY = "look at the volumes of a run in napari"
+ARGUMENTS: dict[str, str] = {}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,4 +46,4 @@ def _list_figures(folder: Path) -> None:
 
     figures = sorted((folder / FIGURES).glob("*.png"))
     print("\n".join(["figures of the run:", *(f"  {f}" for f in figures)]) if figures else
-          f"its figures: python evaluate.py {folder}")  # fmt: skip
+          f"its figures: dip4d report {folder}")  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import mdocfile
 import numpy as np
 
 from dip4d.errors import InputError
@@ -24,7 +23,7 @@ def read_angles(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such angle file (key data.angles)")
+        raise InputError(f"{path}: no such angle file", argument="angles")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -47,7 +46,7 @@ def find_sidecar(path: Path) -> Path | None:
     return next((c for c in candidates if c.is_file()), None)
 
 
-def _from_lines(path: Path, text: str, columns: int) -> tuple[np.ndarray, np.ndarray | None]:
+def _from_lines(path: Path, text: str, *, columns: int) -> tuple[np.ndarray, np.ndarray | None]:
     rows: list[list[float]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         line = line.split("#")[0].strip()
@@ -74,6 +73,8 @@ def _from_lines(path: Path, text: str, columns: int) -> tuple[np.ndarray, np.nda
 
 
 def _from_mdoc(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    import mdocfile  # with pandas, slow to import
+
     try:
         with silent("mdocfile"):  # it warns of the fields that it does not know
             table = mdocfile.read(path)
@@ -84,7 +85,8 @@ def _from_mdoc(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         raise InputError(f"{path}: not a readable .mdoc file with a TiltAngle for every image ({reason})") from None
     if not np.isfinite(angles).all():
         raise InputError(f"{path}: no TiltAngle for image {int(np.flatnonzero(~np.isfinite(angles))[0])}")
-    stamps = [parse_time(str(s), _MDOC_TIMES) for s in table["DateTime"]] if "DateTime" in table else [None]
-    if any(s is None for s in stamps):
+    stamps = [parse_time(str(s), _MDOC_TIMES) for s in table["DateTime"]] if "DateTime" in table else []
+    times = [s for s in stamps if s is not None]
+    if len(times) < len(angles):
         return angles, None
-    return angles, np.array([(s - min(stamps)).total_seconds() for s in stamps])
+    return angles, np.array([(s - min(times)).total_seconds() for s in times])

@@ -43,9 +43,10 @@ def read_tiff(path: Path) -> Raw:
         raw = Raw(tif.asarray().squeeze())
         if len(tif.series) > 1:
             raise InputError(f"{path}: holds {len(tif.series)} stacks of different shapes; a tilt series is one stack")
-        if tif.is_ome:
+        if tif.ome_metadata is not None:
             raw.pixel_nm = _ome_pixel_nm(tif.ome_metadata)
-    if raw.images.ndim > 2 and raw.images.shape[-1] in (3, 4) and tif.pages[0].photometric.name == "RGB":
+        is_rgb = tif.pages.first.photometric == tifffile.PHOTOMETRIC.RGB
+    if raw.images.ndim > 2 and raw.images.shape[-1] in (3, 4) and is_rgb:
         raise InputError(f"{path}: colour images of shape {stated}; a tilt series is grey")
     if raw.images.ndim == 2 and pages > 1:
         raise InputError(f"{path}: {pages} pages, but only one could be read; the file is damaged or was cut")
@@ -55,6 +56,7 @@ def read_tiff(path: Path) -> Raw:
 def _is_short(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
     """Whether a page keeps more or fewer bytes than its shape says; only where they are not compressed."""
     like = page.keyframe
+    assert like is not None
     plain = like.compression == tifffile.COMPRESSION.NONE and not like.is_tiled
     return plain and sum(page.databytecounts) != like.nbytes
 
@@ -105,7 +107,7 @@ def read_mat(path: Path) -> Raw:
                 f"it holds {', '.join(found) or 'nothing'}"
             )
         raw = Raw(np.asarray(found["data"]).squeeze())
-        finish_tomobase(raw, found["angles"], found.get("times"))
+        finish_tomobase(raw, found["angles"], times=found.get("times"))
         pixel = np.asarray(found.get("pixelsize", np.nan), dtype=np.float64).ravel()
         raw.pixel_nm = float(pixel[0]) if pixel.size and np.isfinite(pixel[0]) and pixel[0] > 0 else None
     return raw

@@ -29,15 +29,15 @@ def check_hdf5(path: Path) -> None:
     Raises InputError if that crashes or does not end. What h5py refuses in words is left to the reader.
     """
     optional("h5py", path)
-    _check(path, "HDF5", _READ_HDF5)
+    _check(path, "HDF5", program=_READ_HDF5)
 
 
 def check_mat(path: Path) -> None:
     """Reads a MATLAB file of version 5 in a process of its own. Raises InputError if that crashes or does not end."""
-    _check(path, ".mat", _READ_MAT)
+    _check(path, ".mat", program=_READ_MAT)
 
 
-def _check(path: Path, kind: str, program: str) -> None:
+def _check(path: Path, kind: str, *, program: str) -> None:
     try:
         code = subprocess.run([sys.executable, "-c", program, path], capture_output=True, timeout=SECONDS).returncode
     except subprocess.TimeoutExpired:

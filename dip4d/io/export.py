@@ -21,19 +21,30 @@ _MOVIE_EDGE = 256  # pixels that the smallest panel of a movie is enlarged to, a
 _MOVIE_GAP, _MOVIE_TEXT = 8, 24  # pixels between panels, and above them
 
 
-def export_volumes(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None, kind: str, path: Path) -> Path:
+def export_volumes(
+    volumes: np.ndarray,
+    path: Path,
+    *,
+    kind: str,
+    times_s: np.ndarray,
+    pixel_nm: float | None,
+) -> Path:
     """Writes volumes (t, z, y, x) at `path`, which appears under its name only when it is whole.
 
-    kind: a name of `FORMATS`. times_s: (t,) seconds. pixel_nm: the voxel size, None if unknown.
+    volumes: (t, z, y, x), intensity per voxel.
+    path: a file, or for formats of many files a folder.
+    kind: a name of `FORMATS`.
+    times_s: (t,), seconds.
+    pixel_nm: the voxel size, nm; None if unknown.
     Raises InputError if there is something at `path`, or if the format needs a package that is not installed.
     """
     if path.exists():
-        raise InputError(f"{path} exists already; name another place with --out, or move it away")
+        raise InputError(f"{path} exists already; move it away, or name another place", argument="out")
     partial = path.with_name(path.name + ".part")
     _remove(partial)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        FORMATS[kind](volumes, times_s, pixel_nm, partial)
+        FORMATS[kind](volumes, partial, times_s=times_s, pixel_nm=pixel_nm)
     except BaseException:
         _remove(partial)
         raise
@@ -52,7 +63,7 @@ def _number(frame: int, count: int) -> str:
     return f"{frame:0{max(3, len(str(count - 1)))}d}"
 
 
-def _write_mrc(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None, folder: Path) -> None:
+def _write_mrc(volumes: np.ndarray, folder: Path, *, times_s: np.ndarray, pixel_nm: float | None) -> None:
     """One volume a file, frame_000.rec and so on, (z, y, x), float32; MRC stores Angstrom."""
     folder.mkdir()
     for t, volume in enumerate(volumes):
@@ -64,15 +75,15 @@ def _write_mrc(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None,
             mrc.add_label(f"DIP-4D frame {t}, {times_s[t]:g} s")
 
 
-def _write_tiff(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None, folder: Path) -> None:
+def _write_tiff(volumes: np.ndarray, folder: Path, *, times_s: np.ndarray, pixel_nm: float | None) -> None:
     """One volume a file, frame_000.ome.tif and so on. The run itself holds all of them as one hyperstack."""
     folder.mkdir()
     for t, volume in enumerate(volumes):
         name = f"frame_{_number(t, len(volumes))}.ome.tif"
-        write_volumes(folder / name, [volume], (1, *volume.shape), times_s[t : t + 1], pixel_nm)
+        write_volumes(folder / name, [volume], shape=(1, *volume.shape), times_s=times_s[t : t + 1], pixel_nm=pixel_nm)
 
 
-def _write_zarr(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None, folder: Path) -> None:
+def _write_zarr(volumes: np.ndarray, folder: Path, *, times_s: np.ndarray, pixel_nm: float | None) -> None:
     """OME-Zarr 0.5: axes t, z, y, x in seconds and nm, one frame a chunk.
 
     OME-Zarr knows one time step only: the scale is the mean one, the times themselves are the attribute `times_s`.
@@ -99,7 +110,7 @@ def _write_zarr(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None
         array[t] = np.asarray(volume, dtype=np.float32)
 
 
-def _write_npy(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None, folder: Path) -> None:
+def _write_npy(volumes: np.ndarray, folder: Path, *, times_s: np.ndarray, pixel_nm: float | None) -> None:
     """volumes.npy and, because it has no place for them, volumes.json with axes, times and voxel size."""
     folder.mkdir()
     out = np.lib.format.open_memmap(folder / "volumes.npy", mode="w+", dtype=np.float32, shape=volumes.shape)
@@ -110,11 +121,11 @@ def _write_npy(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None,
     (folder / "volumes.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def _write_mp4(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None, path: Path) -> None:
+def _write_mp4(volumes: np.ndarray, path: Path, *, times_s: np.ndarray, pixel_nm: float | None) -> None:
     """A movie, one picture for each frame: the three orthoslices through the middle, side by side, one grey scale."""
     ffmpeg = optional("imageio_ffmpeg", path)
-    brightest = max(float(np.max(volume)) for volume in volumes) or 1.0
-    pictures = (_movie_picture(v, s, brightest) for v, s in zip(volumes, times_s, strict=True))
+    vmax = max(float(np.max(volume)) for volume in volumes) or 1.0
+    pictures = (_movie_picture(v, s, vmax=vmax) for v, s in zip(volumes, times_s, strict=True))
     first = next(pictures)
     movie = ffmpeg.write_frames(
         str(path), first.shape[1::-1], fps=_MOVIE_FPS, quality=8, macro_block_size=2, output_params=["-f", "mp4"]
@@ -127,7 +138,7 @@ def _write_mp4(volumes: np.ndarray, times_s: np.ndarray, pixel_nm: float | None,
         movie.close()
 
 
-def _movie_picture(volume: np.ndarray, time_s: float, brightest: float) -> np.ndarray:
+def _movie_picture(volume: np.ndarray, time_s: float, *, vmax: float) -> np.ndarray:
     """Orthoslices (y, x), (z, x) and (z, y) of a volume (z, y, x) side by side, uint8 (rows, columns, 3)."""
     import matplotlib
     from PIL import Image, ImageDraw
@@ -135,9 +146,7 @@ def _movie_picture(volume: np.ndarray, time_s: float, brightest: float) -> np.nd
     z, y, x = (n // 2 for n in volume.shape)
     slices = {"y, x": volume[z], "z, x": volume[:, y], "z, y": volume[:, :, x]}
     zoom = max(1, -(-_MOVIE_EDGE // min(max(s.shape) for s in slices.values())))
-    coloured = [
-        matplotlib.colormaps["inferno"](np.clip(s / brightest, 0, 1), bytes=True)[..., :3] for s in slices.values()
-    ]
+    coloured = [matplotlib.colormaps["inferno"](np.clip(s / vmax, 0, 1), bytes=True)[..., :3] for s in slices.values()]
     panels = [c.repeat(zoom, 0).repeat(zoom, 1) for c in coloured]
     height = _MOVIE_TEXT + max(p.shape[0] for p in panels)
     width = sum(p.shape[1] + _MOVIE_GAP for p in panels) - _MOVIE_GAP
@@ -154,7 +163,7 @@ def _movie_picture(volume: np.ndarray, time_s: float, brightest: float) -> np.nd
     return np.asarray(image)
 
 
-FORMATS: dict[str, Callable[[np.ndarray, np.ndarray, float | None, Path], None]] = {
+FORMATS: dict[str, Callable[..., None]] = {
     "mrc": _write_mrc,
     "tiff": _write_tiff,
     "zarr": _write_zarr,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
+from typing import cast
 
 import mrcfile
 import numpy as np
@@ -28,9 +29,9 @@ def read_mrc(path: Path) -> Raw:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # old FEI files lack the map ID and the machine stamp
             with mrcfile.open(path, permissive=True, header_only=True) as mrc:
-                _check_size(mrc.header, path)
+                _check_size(cast(np.recarray, mrc.header), path)  # None is that of a closed file
             with mrcfile.open(path, permissive=True) as mrc:
-                data, header, extended = mrc.data, mrc.header, mrc.extended_header
+                data, header, extended = mrc.data, cast(np.recarray, mrc.header), cast(np.ndarray, mrc.extended_header)
                 records = mrc.indexed_extended_header if bytes(header.exttyp) in (b"FEI1", b"FEI2") else None
                 raw = Raw(np.array(data))
     except InputError:
@@ -49,7 +50,7 @@ def read_mrc(path: Path) -> Raw:
         )
     try:
         if records is None:
-            _read_extended(raw, header, extended)
+            _read_extended(raw, header, extended=extended)
         else:
             _read_fei(raw, records)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
@@ -84,7 +85,7 @@ def _pixel_in_metres(raw: Raw, size: float) -> None:
         raw.pixel_nm = float(size) * 1e9
 
 
-def _read_extended(raw: Raw, header: np.recarray, extended: np.ndarray) -> None:
+def _read_extended(raw: Raw, header: np.recarray, *, extended: np.ndarray) -> None:
     """Angles, times and pixel size of the other extended headers that are known."""
     count = 1 if raw.images.ndim == 2 else len(raw.images)
     kind, label = bytes(header.exttyp), bytes(header.label[0])
@@ -94,12 +95,12 @@ def _read_extended(raw: Raw, header: np.recarray, extended: np.ndarray) -> None:
         raw.pixel_nm = None  # the main header of these files says 1 Angstrom, whatever the pixel
         _pixel_in_metres(raw, records[0, 11])
     elif kind == b"SERI":
-        raw.angles_deg = _serialem_tilts(header, extended, count)
+        raw.angles_deg = _serialem_tilts(header, extended, count=count)
     elif kind == b"json":
-        _read_json(raw, header, extended)
+        _read_json(raw, header, extended=extended)
 
 
-def _serialem_tilts(header: np.recarray, extended: np.ndarray, count: int) -> np.ndarray | None:
+def _serialem_tilts(header: np.recarray, extended: np.ndarray, *, count: int) -> np.ndarray | None:
     """Degrees, (t,). Two numbers of the main header say how long a record is and what lies in it (IMOD, mrc_format)."""
     order = header.nx.dtype.byteorder.replace("=", "<").replace("|", "<")
     record, flags = np.frombuffer(header.tobytes()[128:132], order + "i2")
@@ -109,19 +110,19 @@ def _serialem_tilts(header: np.recarray, extended: np.ndarray, count: int) -> np
     return records[:, :2].copy().view(order + "i2")[:, 0] / 100
 
 
-def _read_json(raw: Raw, header: np.recarray, extended: np.ndarray) -> None:
+def _read_json(raw: Raw, header: np.recarray, *, extended: np.ndarray) -> None:
     """tomobase: angles and times as JSON; its pixel size is in nm where MRC has Angstrom; older ones keep t last."""
     values = json.loads(extended.tobytes().decode("utf-8").rstrip("\0 "))
     if not isinstance(values, dict) or "angles" not in values:
         return
     width = raw.images.shape[-1]
-    finish_tomobase(raw, values["angles"], values.get("times"))
+    finish_tomobase(raw, values["angles"], times=values.get("times"))
     cell = float(header.cella.x)
     raw.pixel_nm = cell / width if np.isfinite(cell) and cell > 0 else None
     raw.notes.append("a JSON header with angles is tomobase's: its pixel size is taken as nm, not Angstrom")
 
 
-def finish_tomobase(raw: Raw, angles: object, times: object) -> None:
+def finish_tomobase(raw: Raw, angles: object, *, times: object) -> None:
     """Angles and times of a tomobase file, and its images with t first. Counts are judged by `read_tilt_series`."""
     raw.angles_deg = np.asarray(angles, dtype=np.float64).ravel()
     count = len(raw.angles_deg)

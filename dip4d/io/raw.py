@@ -15,7 +15,7 @@ import numpy as np
 
 from dip4d.errors import InputError
 
-EXTRA = "pip install -r requirements-formats.txt"
+_PIP_NAMES = {"rsciio": "rosettasciio", "imageio_ffmpeg": "imageio-ffmpeg"}  # where they differ from the module's
 _NM_PER = {"m": 1e9, "mm": 1e6, "um": 1e3, "micrometer": 1e3, "nm": 1, "nanometer": 1, "a": 0.1, "angstrom": 0.1,
            "å": 0.1, "pm": 1e-3}  # fmt: skip
 _DEG_PER = {"deg": 1, "degree": 1, "°": 1, "rad": 180 / np.pi, "radian": 180 / np.pi}
@@ -23,10 +23,13 @@ _DEG_PER = {"deg": 1, "degree": 1, "°": 1, "rad": 180 / np.pi, "radian": 180 / 
 
 @dataclass
 class Raw:
-    """images (t, rows, columns), or (rows, columns) of a single image, as stored.
+    """What a file holds, as stored.
 
-    angles_deg, times_s: (t,); times count from any origin. pixel_nm: None if unknown. notes: what the reader assumed,
-    a sentence each. shown: (t, rows), as `TiltSeries` has it, of a file that dip4d has aligned.
+    images: (t, rows, columns), or (rows, columns) of a single image.
+    angles_deg, times_s: (t,); times count from any origin.
+    pixel_nm: None if unknown.
+    notes: what the reader assumed, a sentence each.
+    shown: (t, rows), as `TiltSeries` has it, of a file that dip4d has aligned.
     """
 
     images: np.ndarray
@@ -43,7 +46,12 @@ def optional(module: str, path: str | Path) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         missing = (error.name or module).split(".")[0]
-        raise InputError(f"{path}: needs the Python package {missing}, which is not installed; {EXTRA}") from None
+        raise InputError(f"{path}: needs a package that is not installed: {how_to_install(missing)}") from None
+
+
+def how_to_install(module: str) -> str:
+    """The command that installs a module that only some formats need."""
+    return f"pip install {_PIP_NAMES.get(module, module)}"
 
 
 def length_nm(value: float, unit: str | None) -> float | None:

@@ -38,7 +38,7 @@ def read_rosetta(path: Path) -> Raw:
             signals = reader(str(path), **options)
         signal, number, notes = _choose(signals, path)
         raw = _images(signal, notes)
-        _METADATA.get(suffix, _from_stage)(raw, signal, path, number)
+        _METADATA.get(suffix, _from_stage)(raw, signal, path=path, number=number)
         if raw.angles_deg is None:
             _from_axis(raw, signal)
     except InputError:
@@ -73,14 +73,14 @@ def _images(signal: Mapping[str, Any], notes: list[str]) -> Raw:
     if len(axes) != images.ndim or any(int(a["size"]) != n for a, n in zip(axes, images.shape, strict=True)):
         raise ValueError(f"its axes do not fit its data of shape {images.shape}")
     raw = Raw(images, notes=notes)
-    sizes = [length_nm(a["scale"], a.get("units")) for a in axes[-2:]]
-    raw.pixel_nm = sizes[1]
-    if None not in sizes and not np.isclose(*sizes, rtol=0.01):
-        raw.notes.append(f"pixels are not square ({sizes[1]:.4g} x {sizes[0]:.4g} nm): the first is taken for both")
+    height, width = (length_nm(a["scale"], a.get("units")) for a in axes[-2:])  # of a pixel
+    raw.pixel_nm = width
+    if height is not None and width is not None and not np.isclose(height, width, rtol=0.01):
+        raw.notes.append(f"pixels are not square ({width:.4g} x {height:.4g} nm): the first is taken for both")
     return raw
 
 
-def _from_axis(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
+def _from_axis(raw: Raw, signal: Mapping[str, Any], **_: Any) -> None:
     """Tilt angles from the calibration of the axis along which the images are stacked."""
     if raw.images.ndim != 3:
         return
@@ -91,7 +91,7 @@ def _from_axis(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
         raw.notes.append("angles from the calibration of the stack's axis: nominal, evenly spaced")
 
 
-def _from_stage(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
+def _from_stage(raw: Raw, signal: Mapping[str, Any], **_: Any) -> None:
     """Tilt angles from etspy's record or from the stage; FEI pads theirs with zeros behind the last image."""
     tilts = _walk(signal["metadata"], "Tomography", "_sig_tilts", "data")
     if tilts is None:
@@ -102,7 +102,7 @@ def _from_stage(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
         raw.angles_deg = tilts[:count]
 
 
-def _from_dm(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
+def _from_dm(raw: Raw, signal: Mapping[str, Any], **_: Any) -> None:
     """Tilts and times of Gatan's tomography plug-in; for a single image those of the stage and of the clock."""
     tags = _walk(signal["original_metadata"], *_DM_TAGS) or {}
     if raw.images.ndim == 2:
@@ -116,14 +116,15 @@ def _from_dm(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
     if len(entries) != len(raw.images) or any("stage angle (degree)" not in e for e in entries):
         return
     raw.angles_deg = np.array([float(e["stage angle (degree)"]) for e in entries])
-    stamps = [parse_time(str(_walk(tags, "Tomography", f"Acquisition {k}")), _DM_TIMES) for k in ("start", "finish")]
-    if None not in stamps and stamps[1] > stamps[0]:
+    stamps = (str(_walk(tags, "Tomography", f"Acquisition {k}")) for k in ("start", "finish"))
+    began, ended = (parse_time(stamp, _DM_TIMES) for stamp in stamps)
+    if began is not None and ended is not None and ended > began:
         turn = np.array([float(e.get("Acquisition index", i)) for i, e in enumerate(entries)])
-        raw.times_s = turn * (stamps[1] - stamps[0]).total_seconds() / len(entries)
+        raw.times_s = turn * (ended - began).total_seconds() / len(entries)
         raw.notes.append("the file knows when the series began and ended: times are spread evenly between")
 
 
-def _from_ser(raw: Raw, signal: Mapping[str, Any], *_: Any) -> None:
+def _from_ser(raw: Raw, signal: Mapping[str, Any], **_: Any) -> None:
     """TIA notes the second in which every image was taken, but no angle. Every image has a header of its own."""
     header = _walk(signal["original_metadata"], "ser_header_parameters") or {}
     for name, size in zip(("ArraySizeY", "ArraySizeX"), raw.images.shape[-2:], strict=True):
@@ -147,7 +148,7 @@ def _velox_images(path: Path) -> list[str] | None:
         return None
 
 
-def _from_emd(raw: Raw, signal: Mapping[str, Any], path: Path, number: int) -> None:
+def _from_emd(raw: Raw, signal: Mapping[str, Any], *, path: Path, number: int) -> None:
     """Velox keeps one JSON record for each frame: the stage's tilt in radians and the time in seconds."""
     names = _velox_images(path)
     if names is None:

@@ -28,7 +28,11 @@ READERS: dict[str, Callable[[Path], Raw]] = {
 
 
 def read_tilt_series(
-    path: str | Path, angles: str | Path | None = None, tilt_axis: str = "y", pixel_nm: float | None = None
+    path: str | Path,
+    angles: str | Path | None = None,
+    *,
+    tilt_axis: str = "y",
+    pixel_nm: float | None = None,
 ) -> TiltSeries:
     """Reads a tilt series and converts it to the conventions of `TiltSeries`, sorted by time.
 
@@ -42,7 +46,7 @@ def read_tilt_series(
     path = Path(path)
     raw = _read(path)
     images = np.asarray(raw.images)
-    found, times = _angles_of(path, angles, raw)
+    found, times = _angles_of(path, angles, raw=raw)
     if images.ndim == 2 and path.suffix.lower() == ".npy" and len(images) == len(found) > 1:
         images = images[:, None] if tilt_axis == "y" else images[:, :, None]
         raw.notes.append("two axes and as many rows as angles: taken as a sinogram (t, s) of one slice")
@@ -54,30 +58,38 @@ def read_tilt_series(
         if values is not None and np.shape(values) != (len(images),):
             raise InputError(
                 f"{path}: {len(images)} images of {images.shape[1]} x {images.shape[2]} pixels, but {np.size(values)} "
-                f"{what} in {angles or 'the file'}; give one for each image (key data.angles)"
+                f"{what} in {angles or 'the file'}; give one for each image",
+                argument="angles",
             )
     if np.abs(found).max() > 360:
         raise InputError(f"{path}: {found[np.abs(found).argmax()]:g} is not a tilt angle in degrees")
     if tilt_axis == "x":
         images = images.transpose(0, 2, 1)
     if times is None:
+        times = np.arange(len(images))
         raw.notes.append("no times: one second an image, in the order of the file")
     if pixel_nm is None and raw.pixel_nm is None:
-        raw.notes.append("the pixel size is unknown (key data.pixel_nm)")
+        raw.notes.append("the pixel size is unknown (give pixel_nm)")
     pixel_nm = raw.pixel_nm if pixel_nm is None else pixel_nm
     if raw.shown is not None and tilt_axis == "x":
-        raise InputError(f"{path}: was aligned by dip4d, its tilt axis lies along y (key data.tilt_axis)")
+        raise InputError(f"{path}: was aligned by dip4d, its tilt axis lies along y", argument="tilt_axis")
     series = TiltSeries(images, found, times, pixel_nm, source=str(path), notes=tuple(raw.notes), shown=raw.shown)
     return series.in_time_order()
+
+
+def write_tilt_series(path: Path, series: TiltSeries) -> None:
+    """Writes a series as an .npz that `read_tilt_series` reads: images, angles, times, pixel size and rows shown."""
+    optional = {k: v for k in ("pixel_nm", "shown") if (v := getattr(series, k)) is not None}
+    np.savez_compressed(path, images=series.images, angles=series.angles_deg, times=series.times_s, **optional)
 
 
 def read_truth(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray:
     """Truth volumes (t, z, y, x) of the given shape, from .npy or .tif; float32. Raises InputError."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file (key data.truth)")
+        raise InputError(f"{path}: no such file", argument="truth")
     if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
-        raise InputError(f"{path}: truth volumes are .npy or .tif (key data.truth)")
+        raise InputError(f"{path}: truth volumes are .npy or .tif", argument="truth")
     volumes = np.asarray(READERS[path.suffix.lower()](path).images)
     if volumes.shape != shape:
         raise InputError(f"{path}: truth has shape {volumes.shape}, the volumes will be (t, z, y, x) = {shape}")
@@ -92,16 +104,16 @@ def _read(path: Path) -> Raw:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path}: unknown kind of file; a tilt series is one of {', '.join(READERS)} or a folder (key data.path)"
+            f"{path}: unknown kind of file; a tilt series is one of {', '.join(READERS)} or a folder", argument="path"
         )
     if not path.is_file():
-        raise InputError(f"{path}: no such file (key data.path)")
+        raise InputError(f"{path}: no such file", argument="path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
     return reader(path)
 
 
-def _angles_of(path: Path, angles: str | Path | None, raw: Raw) -> tuple[np.ndarray, np.ndarray | None]:
+def _angles_of(path: Path, angles: str | Path | None, *, raw: Raw) -> tuple[np.ndarray, np.ndarray | None]:
     """Angles (t,) in degrees and times (t,) in seconds or None: as the user says, as the file says, as beside it."""
     if angles is not None:
         found, times = read_angles(angles)
@@ -110,17 +122,18 @@ def _angles_of(path: Path, angles: str | Path | None, raw: Raw) -> tuple[np.ndar
     if raw.angles_deg is not None:
         found = np.asarray(raw.angles_deg, dtype=np.float64)
         if not np.isfinite(found).all():
-            raise InputError(f"{path}: not all tilt angles in the file are finite numbers; name a file of them with "
-                             "data.angles=FILE")  # fmt: skip
-        return found, _times_beside(beside, found, raw) if raw.times_s is None else raw.times_s
+            raise InputError(
+                f"{path}: not all tilt angles in the file are finite numbers; name a file of them", argument="angles"
+            )
+        return found, _times_beside(beside, found, raw=raw) if raw.times_s is None else raw.times_s
     if beside is None:
-        raise InputError(f"{path}: no tilt angles in the file or beside it; name a file of them with data.angles=FILE")
+        raise InputError(f"{path}: no tilt angles in the file or beside it; name a file of them", argument="angles")
     raw.notes.append(f"angles from {beside.name}")
     found, times = read_angles(beside)
     return found, raw.times_s if times is None else times
 
 
-def _times_beside(beside: Path | None, found: np.ndarray, raw: Raw) -> np.ndarray | None:
+def _times_beside(beside: Path | None, found: np.ndarray, *, raw: Raw) -> np.ndarray | None:
     """The times of the file beside a series that has angles only, if it speaks of the same angles."""
     if beside is None:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tifffile
@@ -14,14 +15,18 @@ from dip4d.errors import InputError
 def write_volumes(
     path: Path,
     frames: Iterable[np.ndarray],
+    *,
     shape: tuple[int, int, int, int],
     times_s: np.ndarray,
     pixel_nm: float | None = None,
 ) -> None:
     """Writes volumes (t, z, y, x), float32, as one OME-TIFF that Fiji and napari open as a hyperstack.
 
-    frames: T arrays (z, y, x), taken one at a time, so that never more than one is in memory. times_s: (t,) seconds,
-    in the metadata of every plane. pixel_nm: the voxel size. The file appears under its name only when it is whole.
+    path: the file; it appears under its name only when it is whole.
+    frames: T arrays (z, y, x), taken one at a time, so that never more than one is in memory.
+    shape: (t, z, y, x).
+    times_s: (t,), seconds, in the metadata of every plane.
+    pixel_nm: the voxel size, nm; None if unknown.
     """
     t, z, _, _ = shape
     metadata: dict = {
@@ -43,7 +48,7 @@ def read_times_and_size(path: Path) -> tuple[np.ndarray, float | None]:
     try:
         with tifffile.TiffFile(path) as tif:
             frames, slices = tif.series[0].shape[:2]
-            pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+            pixels = tifffile.xml2dict(cast(str, tif.ome_metadata))["OME"]["Image"]["Pixels"]  # None raises, too
             planes = pixels["Plane"] if isinstance(pixels["Plane"], list) else [pixels["Plane"]]
             times = np.array([float(plane["DeltaT"]) for plane in planes]).reshape(frames, slices)[:, 0]
     except Exception as error:

@@ -258,38 +258,33 @@ def _array(x: Tensor) -> np.ndarray:
 
 def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
     """As `reference.forward`, in float32."""
-    x = _array(x)
-    trigonometry = _trigonometry(angles, shift)
     out = np.empty((len(x), angles.shape[-1], bins), np.float32)
-    threads = torch.get_num_threads()
+    arrays, threads = (_array(x), *_trigonometry(angles, shift), out), torch.get_num_threads()
     if angles.ndim == 1:
         slices = _blocks(len(x), WIDTH)
         parts = max(1, -(-threads // len(slices)))  # split the angles too, when there are fewer slabs than threads
         views = _blocks(angles.shape[0], -(-angles.shape[0] // parts))
-        _spread(_project_stack, (x, *trigonometry, out), [s + v for s in slices for v in views])
+        _spread(_project_stack, arrays, [s + v for s in slices for v in views])
     else:
-        _spread(_project_items, (x, *trigonometry, out), _blocks(len(x), max(1, -(-len(x) // (4 * threads)))))
+        _spread(_project_items, arrays, _blocks(len(x), max(1, -(-len(x) // (4 * threads)))))
     return torch.from_numpy(out)
 
 
 def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, int]) -> Tensor:
     """As `reference.adjoint`, in float32."""
-    y = _array(y)
-    trigonometry = _trigonometry(angles, shift)
     out = np.empty((len(y), *slice_shape), np.float32)
-    threads = torch.get_num_threads()
+    arrays, threads = (_array(y), *_trigonometry(angles, shift), out), torch.get_num_threads()
     if angles.ndim == 1:
         rows = _blocks(slice_shape[0], TILE)
-        _spread(_backproject_stack, (y, *trigonometry, out), [s + r for s in _blocks(len(y), WIDTH) for r in rows])
+        _spread(_backproject_stack, arrays, [s + r for s in _blocks(len(y), WIDTH) for r in rows])
     else:
-        _spread(_backproject_items, (y, *trigonometry, out), _blocks(len(y), max(1, -(-len(y) // (4 * threads)))))
+        _spread(_backproject_items, arrays, _blocks(len(y), max(1, -(-len(y) // (4 * threads)))))
     return torch.from_numpy(out)
 
 
 def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """As `reference.geometry_gradient`, in float64: sums over many pixels."""
-    x, y = _array(x), _array(y)
     by_angle, by_shift = np.empty(y.shape[:2]), np.empty(y.shape[:2])
-    items = _blocks(len(x), max(1, -(-len(x) // (4 * torch.get_num_threads()))))
-    _spread(_differentiate_items, (x, y, *_trigonometry(angles, shift), by_angle, by_shift), items)
+    arrays = (_array(x), _array(y), *_trigonometry(angles, shift), by_angle, by_shift)
+    _spread(_differentiate_items, arrays, _blocks(len(x), max(1, -(-len(x) // (4 * torch.get_num_threads())))))
     return torch.from_numpy(by_angle), torch.from_numpy(by_shift)

@@ -15,6 +15,9 @@ products and sums are exact, and the small rest. The integer is taken off the ex
 The numbers are computed from the angles in float64, by a kernel of their own: in torch it would be twenty launches.
 """
 
+# What a checker cannot see of Triton: the types inside of a kernel, constants given as numbers, and num_warps.
+# pyright: reportGeneralTypeIssues=false, reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cache, cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,14 +17,19 @@ def _backend(x: Tensor):
     """The module whose `forward` and `adjoint` serve this tensor: numba for float32 on the CPU, Triton for anything but
     float64 on CUDA, else plain torch.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        from dip4d.projector import cpu
-
-        return cpu
     if x.is_cuda and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and _has_triton():
         from dip4d.projector import cuda
 
         return cuda
+    return _backend_with_geometry_gradient(x)
+
+
+def _backend_with_geometry_gradient(x: Tensor):
+    """As `_backend`, without Triton: nobody has needed faster reductions on a GPU yet."""
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        from dip4d.projector import cpu
+
+        return cpu
     return reference
 
 
@@ -53,7 +59,8 @@ class Projector:
     @property
     def domain_shape(self) -> tuple[int, int]:
         """(Y, X) of a slice."""
-        return tuple(self.geometry.slice_shape)
+        ny, nx = self.geometry.slice_shape
+        return ny, nx
 
     @property
     def range_shape(self) -> tuple[int, int]:
@@ -82,16 +89,16 @@ class Projector:
 
     def _views(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Angles and shift where `like` is; Apple's MPS has no float64."""
-        to = {"device": like.device} | ({"dtype": torch.float32} if like.device.type == "mps" else {})
-        return self.geometry.angles.detach().to(**to), self.geometry.shift.detach().to(**to)
+        dtype = torch.float32 if like.device.type == "mps" else None
+        angles, shift = self.geometry.angles, cast(Tensor, self.geometry.shift)  # `Geometry` makes it one
+        return angles.detach().to(like.device, dtype), shift.detach().to(like.device, dtype)
 
     def _geometry_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The derivatives of <A x, y> by the angles and by the shift; both of their shape."""
-        g = self.geometry
-        backend = reference if x.is_cuda else _backend(x)  # reductions that nobody has needed faster on a GPU yet
         own = [v.expand(len(x), -1) for v in self._views(x)]
-        gradients = [v.to(g.angles) for v in backend.geometry_gradient(x.detach(), y.detach(), *own)]
-        return tuple(v.sum(0) for v in gradients) if g.shared else tuple(gradients)
+        found = _backend_with_geometry_gradient(x).geometry_gradient(x.detach(), y.detach(), *own)
+        by_angle, by_shift = (v.to(self.geometry.angles) for v in found)
+        return (by_angle.sum(0), by_shift.sum(0)) if self.geometry.shared else (by_angle, by_shift)
 
 
 class _Transpose:

@@ -40,8 +40,8 @@ def _precise(x: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
 
 def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
     """Projects slices (B, Y, X) at angles (B, n) or (n,), radians, to (B, n, S): each sums the slice along the beam."""
-    n = angles.shape[-1]
-    left, w_left, w_right = _taps(*_precise(x, angles, shift), tuple(x.shape[-2:]), bins)
+    n, (ny, nx) = angles.shape[-1], x.shape[-2:]
+    left, w_left, w_right = _taps(*_precise(x, angles, shift), (ny, nx), bins)
     values = x.flatten(-2)[:, None].expand(-1, n, -1)  # (B, n, Y*X)
     left = left.expand_as(values)
     y = w_left.new_zeros(len(x), n, bins + 2)
@@ -59,7 +59,8 @@ def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, in
 
 
 def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivatives of <A x, y> by angles and shift, (B, n) each. x: (B, Y, X); y: (B, n, S)."""
+    """The derivatives of <A x, y>, x (B, Y, X) and y (B, n, S), by angles and shift, (B, n) each."""
     with torch.enable_grad():
         leaves = angles.detach().requires_grad_(), shift.detach().requires_grad_()
-        return torch.autograd.grad((forward(x, *leaves, y.shape[-1]) * y).sum(), leaves)
+        by_angle, by_shift = torch.autograd.grad((forward(x, *leaves, y.shape[-1]) * y).sum(), leaves)
+    return by_angle, by_shift

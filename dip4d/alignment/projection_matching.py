@@ -1,0 +1,170 @@
+"""Projection matching: every image is registered to what the images around it in time predict for its own angle.
+
+A specimen that changes is reconstructed in a window of time around the image; the image itself is left out, so that
+it is compared with what the others say (Penczek et al., Ultramicroscopy 53:251, 1994, for static specimens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from dip4d.alignment.shifts import Shifts, apply, inside, shown
+from dip4d.conventional.algorithms import sirt
+from dip4d.measures.consistency import residual_per_image
+from dip4d.projector import Geometry, Projector
+from dip4d.tilt_geometry import remove_unobservable_shift
+from dip4d.tilt_series import TiltSeries
+
+FOLDS = 8  # of the images in a window, one in eight is left out at a time
+SIDES = 0.75  # of the range of angles must lie in each window of time
+LARGEST_STEP = 2.0  # pixels, of one image in one round
+
+Plan = list[tuple[np.ndarray, np.ndarray]]  # images left out, images to reconstruct them from
+
+
+def plans(frames: int, width: int) -> Plan:
+    """Which images predict which: each image is left out once, and predicted from the `width` images around it.
+
+    A window as wide as the series leaves out every `FOLDS`-th image at a time, a narrower one a few neighbours.
+    """
+    everything = np.arange(frames)
+    if width >= frames:
+        groups = [everything[k::FOLDS] for k in range(min(FOLDS, frames))]
+        return [(group, np.setdiff1d(everything, group)) for group in groups]
+    groups = np.array_split(everything, min(frames, -(-frames * FOLDS // width)))
+    plan = []
+    for group in groups:
+        start = int(np.clip(group.mean() - (width - 1) / 2, 0, frames - width))
+        plan.append((group, np.setdiff1d(np.arange(start, start + width), group)))
+    return plan
+
+
+class Predictor:
+    """Predicts each image of a series from the others, by SIRT in windows of `width` images.
+
+    Reconstructions are kept: the next call goes on from them, with `iterations` more.
+    """
+
+    def __init__(self, frames: int, *, width: int, iterations: int) -> None:
+        self.plan, self.iterations = plans(frames, width), iterations
+        self._volumes: list[Tensor | None] = [None] * len(self.plan)
+
+    def __call__(self, series: TiltSeries, row_mask: np.ndarray) -> np.ndarray:
+        """(t, z, s). row_mask: (t, z), True for the rows to reconstruct from."""
+        _, _, bins = series.shape
+        rows = torch.from_numpy(series.images).permute(1, 0, 2)  # (Z, T, S)
+        mask = torch.from_numpy(row_mask).T
+        angles = torch.from_numpy(np.deg2rad(series.angles_deg))
+        operator = lambda frames: Projector(Geometry((bins, bins), bins, angles[frames]))
+        predicted = np.empty_like(series.images)
+        for k, (left_out, used) in enumerate(self.plan):
+            y = rows[:, used].contiguous()
+            x = sirt(operator(used), y, self.iterations, x=self._volumes[k], row_mask=mask[:, used])
+            predicted[left_out] = operator(left_out)(x).permute(1, 0, 2).numpy()
+            self._volumes[k] = x
+        return predicted
+
+
+def register(image: np.ndarray, reference: np.ndarray, *, seen: np.ndarray) -> tuple[float, float]:
+    """How far `image` (z, s) is displaced from `reference`, as (z, s) in pixels, up to about two pixels.
+
+    One step of least squares in the displacement and a gain, on pixels `seen`, with the gradient of the reference
+    (Lucas and Kanade, IJCAI 1981). (0, 0) where there is nothing to hold on to.
+    """
+    along, across = (np.gradient(reference.astype(np.float64), axis=k) for k in (0, 1))
+    design = np.stack([reference[seen], -along[seen], -across[seen]], axis=1)
+    normal, right = design.T @ design, design.T @ image[seen]
+    if normal.size == 0 or np.linalg.cond(normal) > 1e12:
+        return 0.0, 0.0
+    gain, *step = np.linalg.solve(normal, right)
+    if not gain > 0.1:  # an image that shows something else
+        return 0.0, 0.0
+    z, s = np.clip(np.array(step) / gain, -LARGEST_STEP, LARGEST_STEP)
+    return float(z), float(s)
+
+
+def match_projections(
+    series: TiltSeries,
+    shifts: Shifts,
+    *,
+    width: int,
+    rounds: int = 10,
+    iterations: int = 10,
+    blur: float = 1.0,
+    tolerance: float = 0.01,
+    report: Callable[[str], None] | None = None,
+) -> Shifts:
+    """Shifts refined by projection matching.
+
+    series: the images as measured, less their background.
+    shifts: those to start from.
+    width: images in the window of time.
+    rounds: at most so many.
+    iterations: of SIRT in each round, which goes on from the round before.
+    blur: of the images registered, in pixels.
+    tolerance: it stops when the images move less than so many pixels (root mean square).
+    report: told after each round how far they moved.
+    What cannot be known stays as it was (`remove_unobservable_shift`).
+    """
+    predictor = Predictor(len(shifts), width=width, iterations=iterations)
+    for round_ in range(rounds):
+        aligned, seen = apply(series, shifts), inside(series, shifts)
+        predicted = predictor(aligned, shown(seen))
+        found = displacements(aligned.images, predicted, seen=seen, blur=blur)
+        z, s = remove_unobservable_shift(*found, angles_deg=series.angles_deg)
+        shifts = shifts.plus(z, s)
+        moved = float(np.sqrt(np.mean(z**2 + s**2)))
+        if report is not None:
+            report(f"round {round_ + 1}: images moved by {moved:.3f} px")
+        if moved < tolerance:
+            break
+    return shifts
+
+
+def displacements(
+    images: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    seen: np.ndarray,
+    blur: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`register` for every image, both blurred by `blur` pixels: z and s, (t,) each."""
+    soft = lambda image: gaussian_filter(image, blur) if blur else image
+    found = [register(soft(i), soft(p), seen=m) for i, p, m in zip(images, predicted, seen, strict=True)]
+    z, s = (np.array(v) for v in zip(*found, strict=True))
+    return z, s
+
+
+def prediction_residual(
+    series: TiltSeries,
+    shifts: Shifts,
+    *,
+    width: int,
+    iterations: int = 20,
+) -> np.ndarray:
+    """(t,): `residual_per_image` of the aligned images and what the others in their windows predict for them."""
+    aligned, seen = apply(series, shifts), inside(series, shifts)
+    predicted = Predictor(len(shifts), width=width, iterations=iterations)(aligned, shown(seen))
+    return residual_per_image(predicted, aligned.images, counted=seen)
+
+
+def choose_width(series: TiltSeries, shifts: Shifts, *, widths: Sequence[int]) -> int:
+    """The window, among `widths` images, that predicts left-out images best with the shifts as they are.
+
+    Only windows in which the specimen is seen from nearly all sides count: in a narrow sector of angles an image is
+    easily predicted from its neighbours, wherever they lie. The whole series always counts.
+    """
+    frames = len(shifts)
+    wide = {w for w in widths if w < frames and _sees_all_sides(series.angles_deg, w)}
+    return min(sorted(wide | {frames}, reverse=True), key=lambda w: prediction_residual(series, shifts, width=w).mean())
+
+
+def _sees_all_sides(angles_deg: np.ndarray, width: int) -> bool:
+    """Whether each window of `width` images spans `SIDES` of the range of angles."""
+    least = min(np.ptp(angles_deg[used]) for _, used in plans(len(angles_deg), width))
+    return bool(least >= SIDES * np.ptp(angles_deg))

@@ -1,0 +1,49 @@
+"""The door between the library and whoever types a command: what is logged is printed, an error is one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+
+
+class _Printer(logging.Handler):
+    """Prints what the library says, to wherever the standard output is at that moment; warnings are marked."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        mark = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        print(f"{mark}{record.getMessage()}", flush=True)
+
+
+def open_door() -> None:
+    """From now on, what the library logs is printed; calling it again changes nothing."""
+    library = logging.getLogger("dip4d")
+    library.setLevel(logging.INFO)
+    library.propagate = False
+    if not any(isinstance(handler, _Printer) for handler in library.handlers):
+        library.addHandler(_Printer())
+
+
+def through_the_door(run: Callable[[], object], *, arguments: Mapping[str, str]) -> int:
+    """Runs a command; 0, or 2 for what the user gave and cannot be used, or what the disk refuses, or 130 for Ctrl-C.
+
+    arguments: what the users of the command write for an argument of the library, such as "key data.exclude".
+    """
+    from dip4d.errors import InputError
+
+    open_door()
+    try:
+        run()
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
+        sys.stdout = None
+        return 0
+    except InputError as error:
+        hint = arguments.get(error.argument or "")
+        print(f"error: {error}" + (f" ({hint})" if hint else ""), file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,82 @@
+"""The conventional methods: an algorithm, given the whole series, a window of it, or frozen frames.
+
+An algorithm is one entry of `ALGORITHMS`: `add_algorithm` adds another, which can then be asked for
+(`compare.methods`), is tuned, scored, and drawn in the table and the figures as the others. Nothing imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A conventional algorithm.
+
+    name: as in `compare.methods`, without an underscore.
+    label: as in tables and figures.
+    colour: of its lines in figures.
+    steps: ``steps(A, y, *, row_mask=None[, weight])`` yields one iterate (B, Y, X) after the other; the best is kept.
+    tuned_weight: whether `steps` takes the weight of a regularisation, which is then tuned as well.
+    """
+
+    name: str
+    label: str
+    colour: str
+    steps: Callable[..., Iterator[Any]]
+    tuned_weight: bool = False
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What an algorithm is given: name, as in `compare.methods`; words for tables; line, its style in figures."""
+
+    name: str
+    words: str
+    line: str
+
+
+def _in_algorithms(name: str) -> Callable[..., Iterator[Any]]:
+    """A function of `dip4d.conventional.algorithms`, which needs torch: imported when it is used."""
+
+    def steps(A: Any, y: Any, **keys: Any) -> Iterator[Any]:
+        from dip4d.conventional import algorithms
+
+        return getattr(algorithms, name)(A, y, **keys)
+
+    return steps
+
+
+SCOPES: dict[str, Scope] = {
+    scope.name: scope
+    for scope in (
+        Scope("whole", "whole series", ":"),
+        Scope("window", "sliding window", "--"),
+        Scope("frozen", "frozen frames", "-"),
+    )
+}
+ALGORITHMS: dict[str, Algorithm] = {}
+METHODS: dict[str, tuple[Algorithm, Scope]] = {}  # by name, such as sirt_whole
+USUAL = {True: ("sirt_whole", "sirt_window", "sirt_frozen"), False: ("sirt_whole", "sirt_window", "tv_whole")}
+
+
+def add_algorithm(algorithm: Algorithm) -> None:
+    """Makes an algorithm known, with its methods NAME_whole, NAME_window and NAME_frozen."""
+    ALGORITHMS[algorithm.name] = algorithm
+    METHODS.update({f"{algorithm.name}_{scope.name}": (algorithm, scope) for scope in SCOPES.values()})
+
+
+add_algorithm(Algorithm("sirt", "SIRT", "#003049", _in_algorithms("sirt_steps")))
+add_algorithm(Algorithm("fbp", "FBP", "#2a9d8f", _in_algorithms("fbp_steps")))
+add_algorithm(Algorithm("em", "EM", "#e09f3e", _in_algorithms("em_steps")))
+add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _in_algorithms("tv_steps"), tuned_weight=True))
+
+
+def label_of(method: str) -> str:
+    """A method in words, such as "SIRT, whole series"; its name if it is not known here."""
+    if method not in METHODS:
+        return method
+    algorithm, scope = METHODS[method]
+    return f"{algorithm.label}, {scope.words}"

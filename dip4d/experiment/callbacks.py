@@ -1,0 +1,234 @@
+"""What happens around the fit: checkpoints, pictures, comparison, volumes, diagnostics, log.
+
+Each can be taken out alone, and none changes a weight. What they write are plain functions of `outputs` and `scores`.
+The truth is known here and nowhere below.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import math
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import lightning as L
+import numpy as np
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+from dip4d.conventional.baselines import Baseline, Conventional
+from dip4d.conventional.methods import METHODS, SCOPES, USUAL
+from dip4d.experiment import scores
+from dip4d.experiment.outputs import add_orthoslices, kept, key_frames, movie, write_movie
+from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
+from dip4d.measures.consistency import weighed
+from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
+from dip4d.reconstruction.data import rows_of_fit
+from dip4d.reconstruction.module import DIP4D
+from dip4d.report.orthoslices import densest_z, orthoslices
+from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics, reconstruct_command
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints(L.Callback):
+    """Writes the checkpoint every so many seconds and at the end; the last one is whole at any moment."""
+
+    def __init__(self, run: Path, seconds: float) -> None:
+        self.path, self.seconds, self._last = run / CHECKPOINT, seconds, 0.0
+
+    def on_train_start(self, *_) -> None:
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_) -> None:
+        if time.monotonic() - self._last > self.seconds:
+            self._save(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, *_) -> None:  # by now the module has chosen its weights
+        self._save(trainer)
+
+    def on_exception(self, trainer: L.Trainer, *_) -> None:
+        _log.info(
+            f"Interrupted at step {trainer.global_step}; go on with: "
+            f"{reconstruct_command()} run.dir={self.path.parent} run.resume=true"
+        )
+
+    def _save(self, trainer: L.Trainer) -> None:
+        partial = self.path.with_name(self.path.name + ".part")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, self.path)
+        self._last = time.monotonic()
+
+
+class Pictures(L.Callback):
+    """Logs the orthoslices of a few times through the densest z whenever the validation error is measured; with a truth
+    (t, z, y, x), their PSNR and SSIM, too.
+    """
+
+    def __init__(self, truth: np.ndarray | None = None) -> None:
+        self.truth = truth
+
+    def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if trainer.logger is None or not trainer.is_global_zero:
+            return
+        data = rows_of_fit(trainer)
+        z, frames = densest_z(data.series.images), key_frames(len(data.tau))
+        with torch.no_grad():
+            batch = data.batch([z]).to(module.device)
+            slices = module(batch.z, batch.rows, tau=data.tau[frames].to(module.device)[None])[0].float().cpu()
+        picture = np.concatenate(slices.numpy(), axis=1)
+        log_picture(trainer.logger, "orthoslices", picture=picture, step=trainer.global_step)
+        if self.truth is not None:
+            truth, data_range = torch.from_numpy(self.truth[frames, z]), float(self.truth.max())
+            trainer.logger.log_metrics(quality(slices, truth, data_range=data_range), step=trainer.global_step)
+
+
+def quality(slices: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> dict[str, float]:
+    """PSNR and SSIM of orthoslices (n, Y, X), by torchmetrics; SSIM has the windows of the final scores."""
+    pair = slices[:, None], truth[:, None]
+    values = {"orthoslices/psnr": float(peak_signal_noise_ratio(*pair, data_range=data_range))}
+    if min(truth.shape[1:]) >= SSIM_WINDOW:
+        options = {"gaussian_kernel": False, "kernel_size": SSIM_WINDOW, "data_range": data_range}
+        values["orthoslices/ssim"] = float(cast(torch.Tensor, structural_similarity_index_measure(*pair, **options)))
+    return values
+
+
+class Comparison(L.Callback):
+    """Stands ours beside conventional reconstruction: its settings before the fit; scores, errors, orthoslices after.
+
+    run: the folder, to whose metrics.json and orthoslices.npz they are added.
+    conventional: of the same series.
+    methods: names of `METHODS`, or None for those that are usual with or without truth.
+    truth: (t, z, y, x), or None.
+    seconds: about how long scoring one method may take; where one is slower, frames between are left out (null).
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        conventional: Conventional,
+        *,
+        methods: Iterable[str] | None = None,
+        truth: np.ndarray | None = None,
+        seconds: float = math.inf,
+    ) -> None:
+        self.run, self.conventional, self.truth, self.seconds = run, conventional, truth, seconds
+        wanted = set(USUAL[truth is not None] if methods is None else methods)
+        possible = (name for name, (_, scope) in METHODS.items() if truth is not None or scope != SCOPES["frozen"])
+        self.methods = [name for name in possible if name in wanted]
+        self.baselines: list[Baseline] = []
+
+    def on_fit_start(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.baselines = []
+        for name in self.methods:
+            baseline = self.conventional.baseline(name)
+            self.baselines.append(baseline)
+            found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
+            errors = ((kind.words, getattr(baseline, kind.attribute)) for kind in ERRORS.values())
+            _log.info(f"{name}: {found}" + "".join(f", error of {w} {e:.4f}" for w, e in errors if e is not None))
+            if trainer.logger is not None and baseline.validation_error is not None:
+                values = {f"validation/{name}": baseline.validation_error}
+                trainer.logger.log_metrics(values, step=trainer.global_step)
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        images = rows_of_fit(trainer).series.images
+        for baseline in self.baselines:
+            shown: list[np.ndarray] = []
+            keys = key_frames(len(images))
+            frames, found = kept(self._volumes(baseline), keys, into=shown), {}
+            exhaust(frames if self.truth is None else scored(frames, self.truth, into=found))
+            add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
+            metrics = {"methods": {baseline.name: found | {"settings": baseline.settings}}}
+            for key, kind in ERRORS.items():
+                if (error := getattr(baseline, kind.attribute)) is not None:
+                    metrics[key] = {baseline.name: error}
+            add_metrics(self.run, metrics)
+
+    def _volumes(self, baseline: Baseline) -> Iterator[np.ndarray | None]:
+        """Those of the key frames, and of all frames, or as many as the time suffices for, where there is a truth."""
+        frames = self.conventional.frames
+        stride = max(1, math.ceil(baseline.seconds * frames / self.seconds))
+        keys = key_frames(frames)
+        for t in range(frames):
+            wanted = t in keys or (self.truth is not None and t % stride == 0)
+            yield baseline.volume(t) if wanted else None
+
+
+class Movie(L.Callback):
+    """When the fit is done, draws the volume of every image once; on its way it is scored, weighed, shown and written.
+
+    run: the folder.
+    truth: (t, z, y, x), or None.
+    times_s: seconds, of the volumes that are written; those of the images if None.
+    """
+
+    def __init__(self, run: Path, *, truth: np.ndarray | None = None, times_s: Sequence[float] | None = None) -> None:
+        self.run, self.truth, self.times_s = run, truth, times_s
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        data = rows_of_fit(trainer)
+        series, keys = data.series, key_frames(len(data.tau))
+        found, masses, shown = {}, [], []
+        frames = weighed(kept(movie(module, data), keys, into=shown), into=masses)
+        if self.truth is not None:
+            frames = scored(frames, self.truth, into=found)
+        if self.times_s is None:
+            write_movie(self.run / VOLUMES, frames, series=series, times_s=series.times_s)
+        else:
+            exhaust(frames)
+            asked = movie(module, data, times_s=self.times_s)
+            write_movie(self.run / VOLUMES, asked, series=series, times_s=np.asarray(self.times_s))
+        slices = orthoslices("dip", shown, images=series.images)
+        if self.truth is not None:
+            slices |= orthoslices("truth", list(self.truth[keys]), images=series.images)
+        add_orthoslices(self.run, slices, frames=keys)
+        add_metrics(self.run, {"methods": {"dip": found}, "mass": scores.mass_of(series, masses)})
+
+
+class Diagnostics(L.Callback):
+    """Adds to metrics.json what tells without truth how far to trust the result, and warns of images that do not fit.
+
+    run: the folder. excluded: images left out before; images are named as `data.exclude` counts them.
+    """
+
+    def __init__(self, run: Path, excluded: Sequence[int] = ()) -> None:
+        self.run, self.excluded = run, sorted(set(excluded))
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if not trainer.is_global_zero:
+            return
+        data = rows_of_fit(trainer)
+        errors = {key: {"dip": value} for key, value in scores.errors_of(module, data).items()}
+        found = scores.residuals_of(module, data, excluded=self.excluded)
+        add_metrics(self.run, errors | found)
+        if warning := scores.warning_of(found, self.excluded):
+            _log.warning(warning)
+
+
+class Results(L.Callback):
+    """Sends what the metrics.json of a run holds when its fit is done to the logger: scores of every frame, a table."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if trainer.is_global_zero and trainer.logger is not None:
+            metrics = read_metrics(self.run)
+            log_frames(trainer.logger, metrics["methods"])
+            log_comparison(trainer.logger, metrics)
+
+
+def exhaust(frames: Iterable) -> None:
+    """Draws all frames, for what happens to them on their way."""
+    collections.deque(frames, maxlen=0)

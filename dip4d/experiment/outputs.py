@@ -1,0 +1,155 @@
+"""The files of a run besides its figures: volumes, orthoslices, shifts, motion, uncertainty, resolution."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from dip4d import run_folder
+from dip4d.alignment.shifts import Shifts
+from dip4d.config.schema import Config
+from dip4d.conventional.series import SeriesStatistics
+from dip4d.indices import evenly
+from dip4d.io import write_volumes
+from dip4d.measures import resolution
+from dip4d.measures.image_quality import Frame
+from dip4d.reconstruction.data import TiltRows
+from dip4d.reconstruction.fit import Fit
+from dip4d.reconstruction.module import DIP4D
+from dip4d.reconstruction.refits import fit_halves, fit_members
+from dip4d.reconstruction.uncertainty import calibration, spread
+from dip4d.tilt_series import TiltSeries
+
+KEY_FRAMES = 6  # frames shown in figures
+
+_log = logging.getLogger(__name__)
+
+
+def movie(
+    module: DIP4D,
+    data: TiltRows,
+    *,
+    times_s: Sequence[float] | np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Draws the volumes (z, y, x), one after the other, at some times in seconds, or of every image if None."""
+    tau = data.tau if times_s is None else torch.from_numpy(data.series.tau_at(times_s)).float()
+    return (volume.numpy() for volume in module.volumes(data, tau))
+
+
+def write_movie(path: Path, frames: Iterable[np.ndarray], *, series: TiltSeries, times_s: np.ndarray) -> None:
+    """Writes the volumes (z, y, x) of a series at some times, seconds."""
+    _, n_z, bins = series.shape
+    write_volumes(path, frames, shape=(len(times_s), n_z, bins, bins), times_s=times_s, pixel_nm=series.pixel_nm)
+
+
+def kept(frames: Iterable[Frame], wanted: Collection[int], *, into: list[np.ndarray]) -> Iterator[Frame]:
+    """The same frames; those of the wanted numbers are kept as they pass."""
+    for t, frame in enumerate(frames):
+        if t in wanted and frame is not None:
+            into.append(frame)
+        yield frame
+
+
+def key_frames(frames: int) -> list[int]:
+    """The frames of so many that figures show."""
+    return evenly(frames, KEY_FRAMES)
+
+
+def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequence[int]) -> None:
+    """Adds to the orthoslices.npz of a run; the file is whole at any moment. frames: the numbers of those shown."""
+    path = folder / run_folder.ORTHOSLICES
+    before = {}
+    if path.exists():
+        with np.load(path) as arrays:
+            before = {name: arrays[name] for name in arrays.files}
+    partial = path.with_name(path.name + ".part")
+    with partial.open("wb") as file:
+        arrays = before | {"frames": np.array(frames)} | slices
+        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  # it takes them for other arguments
+    os.replace(partial, path)
+
+
+def output_times(config: Config, series: TiltSeries) -> np.ndarray:
+    """The times in seconds whose volumes are written."""
+    return series.times_s if config.output.times is None else np.asarray(config.output.times)
+
+
+def write_uncertainty(
+    folder: Path,
+    done: Fit,
+    *,
+    config: Config,
+    statistics: SeriesStatistics,
+    truth: np.ndarray | None,
+    callbacks: Sequence[L.Callback] = (),
+) -> None:
+    """Fits the members, writes the standard deviation of every voxel, and how far the truth lies within it."""
+    data, members = done.data, config.uncertainty.members
+    _log.info(f"Fitting {members} members for the uncertainty")
+    fits = fit_members(done, config, members=members, statistics=statistics, callbacks=callbacks)
+    times_s = output_times(config, data.series)
+    tau = torch.from_numpy(data.series.tau_at(times_s)).float()
+    movies = lambda tau: [member.module.volumes(data, tau) for member in fits]
+    write_movie(folder / run_folder.UNCERTAINTY, spread(movies(tau)), series=data.series, times_s=times_s)
+    if truth is not None:
+        shares = calibration(movie(done.module, data), spread(movies(data.tau)), truth=truth)
+        run_folder.add_metrics(folder, {"uncertainty": shares})
+        _log.info(
+            f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
+            f"truth and {shares['within_2_sigma']:.0%} within two"
+        )
+
+
+def write_resolution(folder: Path, done: Fit, *, config: Config, callbacks: Sequence[L.Callback] = ()) -> None:
+    """Fits the halves, and writes how far they agree: the mean Fourier shell correlation over the key frames."""
+    _log.info("Fitting the even and the odd images for the resolution")
+    data = done.data
+    tau = data.tau[key_frames(len(data.tau))]
+    halves = fit_halves(done, config, callbacks=callbacks)
+    movies = [(v.numpy() for v in half.module.volumes(data, tau)) for half in halves]
+    found = resolution.record(resolution.mean_correlation(*movies), data.series.pixel_nm)
+    run_folder.add_metrics(folder, {"resolution": found})
+    fixed, half_bit = (resolution.in_words(found, threshold) for threshold in ("fixed", "half_bit"))
+    _log.info(f"Resolution, from half of the images each: {fixed} at {resolution.FIXED}, {half_bit} at half a bit")
+
+
+def save_shifts(folder: Path, found: Shifts, *, config: Config) -> None:
+    """The displacements found, after those of `align.shifts`, in pixels of the file, of all its images."""
+    found = found.scaled(config.data.bin)
+    excluded = sorted(set(config.data.exclude))
+    frames = len(found) + len(excluded)
+    left = np.setdiff1d(np.arange(frames), excluded)
+    z, s = np.zeros(frames), np.zeros(frames)
+    z[left], s[left] = found.z, found.s
+    before = Shifts.none(frames) if config.align.shifts is None else Shifts.load(config.align.shifts)
+    before.plus(z, s).save(folder / run_folder.SHIFTS)
+    _log.info(
+        f"displacements: {np.sqrt((z[left] ** 2).mean()):.2f} px rms along z, {np.sqrt((s[left] ** 2).mean()):.2f} "
+        f"across; in {run_folder.SHIFTS}, for align.shifts"
+    )
+
+
+def save_motion(folder: Path, done: Fit) -> None:
+    """How the specimen moves as a whole, at the time of every image: motion.csv, and a line; none if it is at rest."""
+    motion, data = done.module.network.rigid_motion(), done.data
+    if motion is None:
+        return
+    with torch.no_grad():
+        rotation, travel = (v.cpu().double().numpy() for v in motion(data.tau.to(done.module.device)))
+    turn = np.rad2deg(Rotation.from_matrix(rotation).as_rotvec())
+    names = [f"{what}_{axis}_{unit}" for what, unit in (("turn", "deg"), ("travel", "px")) for axis in "xyz"]
+    rows = np.column_stack([data.series.times_s, turn, travel])
+    header = ",".join(["time_s", *names])
+    np.savetxt(folder / run_folder.MOTION, rows, "%.6g", ",", header=header, comments="")
+    turned, travelled = motion.between()
+    run_folder.add_metrics(folder, {"motion": {"turn_deg": turned, "travel_px": travelled.tolist()}})
+    _log.info(
+        f"{motion.describe()}; in {run_folder.MOTION}, about the middle of the volume, at the time of every image"
+    )

@@ -1,0 +1,286 @@
+"""The Python face: a tilt series, or bare arrays, to a reconstruction that can be asked for volumes at any time.
+
+Nothing is written unless `Reconstruction.save` is called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from dip4d import run_folder
+from dip4d.alignment.shifts import Shifts
+from dip4d.config.load import changed_keys, config_of, save_config
+from dip4d.config.schema import Config
+from dip4d.conventional.series import SeriesStatistics, statistics_of
+from dip4d.errors import InputError
+from dip4d.experiment import outputs, scores
+from dip4d.experiment.inputs import Inputs, align_if_jittery
+from dip4d.experiment.quiet import quiet_lightning
+from dip4d.experiment.run import facts_of, split_of
+from dip4d.io.series import write_tilt_series
+from dip4d.measures.consistency import weighed
+from dip4d.measures.image_quality import scored
+from dip4d.measures.input_checks import background_advice
+from dip4d.reconstruction.fit import Fit, fit
+from dip4d.reconstruction.motion_test import find_motion
+from dip4d.reconstruction.progress_line import ProgressLine
+from dip4d.reconstruction.refits import fit_members
+from dip4d.reconstruction.schedule import FitTime
+from dip4d.reconstruction.uncertainty import spread
+from dip4d.report.orthoslices import orthoslices
+from dip4d.tilt_series import TiltSeries
+
+_log = logging.getLogger(__name__)
+
+SERIES = "series.npz"  # in the folder of a saved reconstruction, so that its config.yaml repeats it
+LEAST_MEMBERS = 3  # of an uncertainty, to have a spread
+SECONDS_BETWEEN_LINES = 10.0  # of progress
+_USED = ("network.", "train.", "trainer.", "run.seed", "data.validation_rows", "data.test_images", "align.automatic",
+         "align.refine", "align.along_z", "align.tilt")  # fmt: skip
+
+
+def reconstruct(
+    series: TiltSeries | np.ndarray,
+    angles_deg: Sequence[float] | np.ndarray | None = None,
+    *,
+    times_s: Sequence[float] | np.ndarray | None = None,
+    pixel_nm: float | None = None,
+    truth: np.ndarray | None = None,
+    max_minutes: float | None = None,
+    steps: int | None = None,
+    progress: bool = True,
+    callbacks: Sequence[L.Callback] = (),
+    **keys: Any,
+) -> Reconstruction:
+    """Reconstructs a tilt series: one volume for every image, or for any time between.
+
+    series: a `TiltSeries`, less its background; or its images (t, z, s), z along the tilt axis.
+    angles_deg: (t,), tilt angles in degrees; with images.
+    times_s: (t,), seconds, with images; 0, 1, 2, ... if None.
+    pixel_nm: the size of a pixel in nm, with images; None if unknown.
+    truth: (t, z, y, x), or None; for scores only, the fit does not see it.
+    max_minutes: by then the fit ends, its schedule fits itself to it; None for as long as it takes.
+    steps: optimizer steps; None for as many as the series needs.
+    progress: show how far the fit is.
+    callbacks: of Lightning's Trainer, to follow the fit; they change no weight.
+    keys: of the configuration, as ``train={"tv_space": 2}``, ``network="dipster"``, ``**{"run.seed": 3}``.
+    Raises InputError, naming the argument or the key, for what does not fit, before the work begins.
+    """
+    began = time.monotonic()
+    series = _series_of(series, angles_deg, times_s=times_s, pixel_nm=pixel_nm)
+    if (np.diff(series.times_s) < 0).any():
+        raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
+    config = _config_of(keys, max_minutes=max_minutes, steps=steps)
+    _check(series, truth)
+    with quiet_lightning(), torch.random.fork_rng():
+        torch.manual_seed(config.run.seed)
+        aligned, shifts = align_if_jittery(series, config.align)
+        inputs = Inputs(aligned, truth, shifts)
+        split = split_of(config, inputs)
+        statistics = statistics_of(split.seen(aligned), config.network.intensity_bound)
+        done = fit(
+            aligned,
+            split,
+            settings=config,
+            statistics=statistics,
+            motion=find_motion(aligned, split, settings=config),
+            budget=None if max_minutes is None else FitTime(60 * max_minutes, began),
+            callbacks=[*_shown(progress), *callbacks],
+        )
+    return Reconstruction(done, inputs, config=config, statistics=statistics, seconds=time.monotonic() - began)
+
+
+class Reconstruction:
+    """A fitted series; see `reconstruct`. Volumes are (z, y, x), y along the beam at 0 degrees, intensity per voxel.
+
+    series: what was reconstructed, aligned if its images jumped.
+    config: the settings that it was fitted with.
+    """
+
+    def __init__(
+        self,
+        done: Fit,
+        inputs: Inputs,
+        *,
+        config: Config,
+        statistics: SeriesStatistics,
+        seconds: float,
+    ) -> None:
+        self.series, self.config = inputs.series, config
+        self._done, self._inputs, self._statistics, self._seconds = done, inputs, statistics, seconds
+
+    def __repr__(self) -> str:
+        frames, n_z, bins = self.series.shape
+        return f"<Reconstruction of {self.series.source}: {frames} volumes of {n_z} x {bins} x {bins} voxels>"
+
+    def volume(self, t: int) -> np.ndarray:
+        """The volume (z, y, x) at the time of image t, counted from 0. Raises IndexError."""
+        frames = len(self.series.images)
+        if not -frames <= t < frames:
+            raise IndexError(f"image {t}: there are {frames}, from 0 to {frames - 1}")
+        return self.at([self.series.times_s[t]])[0]
+
+    def volumes(self) -> np.ndarray:
+        """The volumes (t, z, y, x) of all images, in memory; `frames` yields them one at a time."""
+        return np.stack(list(self.frames()))
+
+    def at(self, times_s: Sequence[float] | np.ndarray) -> np.ndarray:
+        """The volumes (n, z, y, x) at any n times in seconds within the series. Raises InputError."""
+        return np.stack(list(self.frames(np.atleast_1d(times_s))))
+
+    def frames(self, times_s: Sequence[float] | np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Yields the volumes (z, y, x) one at a time, at times in seconds; those of the images if None."""
+        return outputs.movie(self._done.module, self._done.data, times_s=times_s)
+
+    @property
+    def shifts(self) -> Shifts | None:
+        """Where the images were found to lie: by the alignment before the fit or by `align.refine`; None if neither."""
+        poses = self._done.module.poses
+        return self._inputs.shifts if poses is None else poses.shifts()
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Numbers by name: steps, seconds, parameters; relative errors: validation_error, test_error,
+        test_error_without_noise (None where nothing was kept aside); with a truth, of every score the mean over the
+        frames and the worst frame, such as psnr_mean and psnr_worst.
+        """
+        errors = scores.errors_of(self._done.module, self._done.data)
+        found: dict[str, Any] = {
+            "steps": self._done.steps,
+            "seconds": self._seconds,
+            "parameters": sum(p.numel() for p in self._done.module.parameters()),
+            "validation_error": errors["held_out"],
+            "test_error": errors["held_out_images"],
+            "test_error_without_noise": errors["held_out_without_noise"],
+        }
+        for name, values in {} if self._inputs.truth is None else self._decoded["scores"].items():
+            there = [v for v in values if v is not None]
+            found[f"{name}_mean"] = float(np.mean(there)) if there else None
+            found[f"{name}_worst"] = min(there) if there else None
+        return found
+
+    @cached_property
+    def _decoded(self) -> dict[str, Any]:
+        """What is learned of the whole movie, drawn once: scores of its frames, masses, and the frames of figures."""
+        found: dict[str, Any] = {"scores": {}, "masses": [], "shown": []}
+        keys = outputs.key_frames(len(self.series.images))
+        frames = weighed(outputs.kept(self.frames(), keys, into=found["shown"]), into=found["masses"])
+        if self._inputs.truth is not None:
+            frames = scored(frames, self._inputs.truth, into=found["scores"])
+        for _ in frames:
+            pass
+        return found
+
+    def uncertainty(self, members: int = 4, *, progress: bool = False) -> np.ndarray:
+        """The standard deviation (t, z, y, x) of every voxel at the time of every image.
+
+        members: networks whose spread it is, 3 or more; each takes a fifth of the time of the fit. progress: show it.
+        """
+        if members < LEAST_MEMBERS:
+            raise InputError(f"members={members} must be at least {LEAST_MEMBERS}, to have a spread")
+        data = self._done.data
+        with quiet_lightning(), torch.random.fork_rng():
+            fits = fit_members(
+                self._done,
+                self.config,
+                members=members,
+                statistics=self._statistics,
+                callbacks=_shown(progress),
+            )
+        return np.stack(list(spread([member.module.volumes(data, data.tau) for member in fits])))
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Writes a run folder, as `dip4d reconstruct` does: volumes, metrics.json, checkpoint and the series itself.
+
+        `dip4d view`, `dip4d export` and `dip4d report` open it, and its config.yaml repeats the reconstruction. Raises
+        InputError if it holds a run already and `overwrite` is not set.
+        """
+        run = dataclasses.replace(self.config.run, dir=str(folder), resume=False, overwrite=overwrite)
+        path = run_folder.create(run_folder.prepare(run, what=""), run)
+        done, series = self._done, self.series
+        align = dataclasses.replace(self.config.align, automatic=False)
+        data = dataclasses.replace(self.config.data, path=str(path / SERIES), background="none")
+        write_tilt_series(path / SERIES, series)
+        save_config(dataclasses.replace(self.config, data=data, align=align), path / run_folder.CONFIG)
+        with quiet_lightning():
+            done.trainer.save_checkpoint(path / run_folder.CHECKPOINT)
+        outputs.write_movie(path / run_folder.VOLUMES, self.frames(), series=series, times_s=series.times_s)
+        outputs.save_motion(path, done)
+        if self.shifts is not None:
+            outputs.save_shifts(path, self.shifts, config=self.config)
+        self._save_scores(path)
+        return path
+
+    def _save_scores(self, folder: Path) -> None:
+        """metrics.json and orthoslices.npz, as a run writes them."""
+        done, series, truth = self._done, self.series, self._inputs.truth
+        keys = outputs.key_frames(len(series.images))
+        slices = orthoslices("dip", self._decoded["shown"], images=series.images)
+        if truth is not None:
+            slices |= orthoslices("truth", list(truth[keys]), images=series.images)
+        outputs.add_orthoslices(folder, slices, frames=keys)
+        errors = {key: {"dip": value} for key, value in scores.errors_of(done.module, done.data).items()}
+        said = facts_of(done, self._inputs, config=self.config, seconds=self._seconds)
+        residuals = scores.residuals_of(done.module, done.data)
+        mass = scores.mass_of(series, self._decoded["masses"])
+        methods = {"dip": self._decoded["scores"]}
+        run_folder.add_metrics(folder, said | errors | residuals | {"mass": mass, "methods": methods})
+
+
+def _series_of(
+    series: TiltSeries | np.ndarray,
+    angles_deg: Sequence[float] | np.ndarray | None,
+    *,
+    times_s: Sequence[float] | np.ndarray | None,
+    pixel_nm: float | None,
+) -> TiltSeries:
+    """The series that `reconstruct` is given, or whose parts it is given. Raises InputError."""
+    if isinstance(series, TiltSeries):
+        if not (angles_deg is None and times_s is None and pixel_nm is None):
+            raise InputError("a TiltSeries has its own angles, times and pixel size: give images, or the series alone")
+        return series
+    if angles_deg is None:
+        raise InputError("images need angles_deg, a tilt angle in degrees for each", argument="angles_deg")
+    times = np.arange(len(series)) if times_s is None else np.asarray(times_s)
+    return TiltSeries(np.asarray(series), np.asarray(angles_deg), times, pixel_nm, source="images in memory")
+
+
+def _config_of(keys: dict[str, Any], **arguments: Any) -> Config:
+    """The configuration of the keys and of those that are arguments of their own, of the section train."""
+    section = keys.get("train", {})
+    for name, value in arguments.items():
+        if f"train.{name}" in keys or (isinstance(section, dict) and name in section):
+            raise InputError(f"give {name} as an argument, not as a key", argument=name)
+        if value is not None:
+            keys = keys | {f"train.{name}": value}
+    config = config_of(**keys)
+    for name in changed_keys(config):
+        if not name.startswith(_USED):  # what a run reads, compares and writes
+            raise InputError(f"{name} does nothing here: it belongs to `dip4d reconstruct`", argument=name)
+    limit = dataclasses.replace(config.train, max_minutes=arguments["max_minutes"])
+    return dataclasses.replace(config, train=limit)
+
+
+def _shown(progress: bool) -> list[L.Callback]:
+    return [ProgressLine(print, SECONDS_BETWEEN_LINES)] if progress else []
+
+
+def _check(series: TiltSeries, truth: np.ndarray | None) -> None:
+    """Raises InputError for a truth of another shape; warns of a background."""
+    t, z, s = series.shape
+    if truth is not None and np.shape(truth) != (t, z, s, s):
+        raise InputError(
+            f"truth has shape {np.shape(truth)}, the volumes will be (t, z, y, x) = {(t, z, s, s)}", argument="truth"
+        )
+    if advice := background_advice(series):
+        _log.warning(advice)

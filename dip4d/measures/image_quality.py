@@ -1,0 +1,146 @@
+"""Scores of volumes against the truth, and the table of them.
+
+The data range is that of the whole truth, never of the volume that is scored. A score of `SCORES` stands in every
+metrics.json, in the table and in the figure of quality: to add one is to add an entry.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+SSIM_WINDOW = 7  # voxels, along each axis
+Frame = TypeVar("Frame", np.ndarray, np.ndarray | None)
+
+
+def psnr(volume: np.ndarray, truth: np.ndarray, *, data_range: float) -> float:
+    """Peak signal-to-noise ratio in dB of one volume (z, y, x)."""
+    return psnr_from_mse(float(np.mean((volume - truth) ** 2, dtype=np.float64)), data_range)
+
+
+def psnr_from_mse(mse: float, data_range: float) -> float:
+    return float(10 * np.log10(data_range**2 / max(mse, 1e-20)))
+
+
+def ssim(volume: np.ndarray, truth: np.ndarray, *, data_range: float) -> float:
+    """Structural similarity of one volume (z, y, x), in 3D with windows of 7^3 voxels (Wang et al. 2004)."""
+    from skimage.metrics import structural_similarity  # slow to import
+
+    window = min(SSIM_WINDOW, *(n - 1 + n % 2 for n in truth.shape))  # odd, and no larger than the volume
+    if window < 3:
+        return float("nan")
+    return float(cast(float, structural_similarity(volume, truth, data_range=data_range, win_size=window)))
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of a volume against the truth, the more the better.
+
+    function: ``function(volume, truth, data_range=...)``, of volumes (z, y, x).
+    label: as in figures, with its unit.
+    digits: of it in tables.
+    """
+
+    function: Callable[..., float]
+    label: str
+    digits: int
+
+
+SCORES: dict[str, Score] = {"psnr": Score(psnr, "PSNR (dB)", 2), "ssim": Score(ssim, "SSIM", 4)}
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """An error that needs no truth. attribute: of a baseline. words: for tables."""
+
+    attribute: str
+    words: str
+
+
+ERRORS: dict[str, ErrorKind] = {  # by the key that a metrics.json has for it
+    "held_out": ErrorKind("validation_error", "validation rows"),
+    "held_out_images": ErrorKind("test_error", "test images"),
+    "held_out_without_noise": ErrorKind("test_error_without_noise", "test images, less their noise"),
+}
+
+
+def scored(
+    frames: Iterable[Frame],
+    truth: np.ndarray,
+    *,
+    into: dict[str, list[float | None]],
+) -> Iterator[Frame]:
+    """The same frames, each scored against the truth as it passes.
+
+    frames: volumes (z, y, x), one for each of truth; None for one that is not scored.
+    truth: (t, z, y, x).
+    into: gets a list for each of `SCORES`, None where there is no score.
+    """
+    data_range = float(truth.max())
+    into |= {name: [] for name in SCORES}
+    for volume, true in zip(frames, truth, strict=True):
+        for name, score in SCORES.items():
+            value = math.nan if volume is None else score.function(volume, true, data_range=data_range)
+            into[name].append(None if math.isnan(value) else value)
+        yield volume
+
+
+def dice(volume: np.ndarray, truth: np.ndarray, *, threshold: float) -> float:
+    """Dice overlap of the voxels above a threshold in a volume and in the truth; 1 where both have none."""
+    a, b = volume > threshold, truth > threshold
+    total = int(a.sum()) + int(b.sum())
+    return 2 * int((a & b).sum()) / total if total else 1.0
+
+
+def mass_error(volume: np.ndarray, truth: np.ndarray) -> float:
+    """Total intensity of a volume over that of the truth, less 1."""
+    return float(volume.sum(dtype=np.float64) / truth.sum(dtype=np.float64)) - 1
+
+
+def change(before: np.ndarray, after: np.ndarray) -> float:
+    """How much a volume changes to the next: the sum of the absolute differences, intensity."""
+    return float(np.abs(after - before).sum(dtype=np.float64))
+
+
+def all_scores(volumes: Iterable[np.ndarray], truth: np.ndarray) -> dict[str, list[float]]:
+    """Every score of every frame of a volume-time series against truth (t, z, y, x).
+
+    psnr (dB), ssim, dice (at half of the largest intensity of the truth), mass (relative error), and of each frame but
+    the first: change, and change_of_truth, from the frame before (intensity), and stillness: how well the frame equals
+    the one before (dB, as a PSNR).
+    """
+    data_range = float(truth.max())
+    scores: dict[str, list[float]] = {k: [] for k in ("psnr", "ssim", "dice", "mass", "change", "change_of_truth")}
+    scores["stillness"] = []
+    before = None
+    for t, (volume, true) in enumerate(zip(volumes, truth, strict=True)):
+        scores["psnr"].append(psnr(volume, true, data_range=data_range))
+        scores["ssim"].append(ssim(volume, true, data_range=data_range))
+        scores["dice"].append(dice(volume, true, threshold=data_range / 2))
+        scores["mass"].append(mass_error(volume, true))
+        if before is not None:
+            scores["change"].append(change(before, volume))
+            scores["change_of_truth"].append(change(truth[t - 1], true))
+            scores["stillness"].append(psnr(volume, before, data_range=data_range))
+        before = volume
+    return scores
+
+
+def comparison_rows(metrics: dict) -> list[dict[str, Any]]:
+    """One row for each method of a metrics.json: mean and worst of every score over the frames, and the relative errors
+    of validation rows and test images.
+    """
+    rows = []
+    for name in metrics["methods"] | metrics["held_out"]:
+        row: dict[str, Any] = {"method": name}
+        for score in SCORES:
+            values = [v for v in metrics["methods"].get(name, {}).get(score, []) if v is not None]
+            row[f"{score} mean"] = float(np.mean(values)) if values else None
+            row[f"{score} worst"] = min(values) if values else None
+        errors = {kind.words: metrics.get(key, {}).get(name) for key, kind in ERRORS.items()}
+        rows.append(row | errors)
+    return rows

@@ -1,0 +1,186 @@
+"""Tilt rows, indexed by (z, t), in named batches.
+
+A batch holds a few positions z and, for each, all its rows: one pass of the network over z then serves all its times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dip4d.reconstruction.split import Split
+from dip4d.tilt_series import TiltSeries
+
+
+@dataclass
+class Rows:
+    """Rows of a tilt series at B positions z, n times each.
+
+    values: (B, n, S), intensity.
+    t: (B, n), frame number.
+    tau: (B, n), time scaled to 0..1 over the series.
+    angles: (B, n), tilt in radians.
+    row_mask: (B, n), False for rows that are kept aside, or that the image does not show; None if there are none.
+    """
+
+    values: Tensor
+    t: Tensor
+    tau: Tensor
+    angles: Tensor
+    row_mask: Tensor | None = None
+
+    def take(self, index: Tensor) -> Rows:
+        """The rows at `index` (B, k) along n."""
+        values = self.values.gather(1, index[..., None].expand(-1, -1, self.values.shape[-1]))
+        mask = None if self.row_mask is None else self.row_mask.gather(1, index)
+        return Rows(values, self.t.gather(1, index), self.tau.gather(1, index), self.angles.gather(1, index), mask)
+
+    def masked(self, rows: Tensor) -> Tensor:
+        """Such rows (B, n, S), with 0 where the mask is False."""
+        return rows if self.row_mask is None else rows * self.row_mask[..., None]
+
+    def to(self, device: torch.device) -> Rows:
+        return replace(self, **{name: v.to(device) for name, v in vars(self).items() if v is not None})
+
+
+@dataclass
+class Batch:
+    """z: (B,), position along the tilt axis, pixels. rows: those to fit. validation: those that tell when to stop."""
+
+    z: Tensor
+    rows: Rows
+    validation: Rows
+
+    def to(self, device: torch.device, **_) -> Batch:
+        return Batch(self.z.to(device), self.rows.to(device), self.validation.to(device))
+
+
+def drawn(rows: Rows, count: int, *, step: int) -> Rows:
+    """`count` of the rows of each position, or all if there are fewer, in order; which, depends on the step alone."""
+    positions, n = rows.t.shape
+    order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count].sort(1).values
+    return rows.take(order.to(rows.t.device))
+
+
+class StepSampler(Sampler[list[int]]):
+    """Batches of positions z (or images), one a step; each sweep visits all of them once.
+
+    count: how many there are.
+    batch: how many in a step.
+    steps: how many steps.
+    seed: what a step sees depends on (seed, step) alone, so that a run can resume.
+    first_step: asked when the sampling begins.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        *,
+        steps: int,
+        seed: int,
+        first_step: Callable[[], int],
+    ) -> None:
+        self.count, self.batch, self.steps, self.seed = count, min(batch, count), steps, seed
+        self.first_step = first_step
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step(), self.steps):
+            sweep, place = divmod(step * self.batch, self.count)
+            order = np.concatenate([self._order(sweep), self._order(sweep + 1)])
+            yield order[place : place + self.batch].tolist()
+
+    def _order(self, sweep: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, sweep)).permutation(self.count)
+
+
+class TiltRows(L.LightningDataModule):
+    """Batches of the rows of one tilt series. Everything lies in memory and is sliced, never copied row by row.
+
+    series: images (t, z, s).
+    split: which rows are fitted, and which are kept aside.
+    slices: positions z in a batch.
+    steps: how many training batches.
+    seed: of their order.
+    images: None, or how many whole images a training batch holds: it then has all positions and only these times, for a
+        network that draws the specimen as a whole.
+    """
+
+    def __init__(
+        self,
+        series: TiltSeries,
+        split: Split,
+        *,
+        slices: int,
+        steps: int,
+        seed: int,
+        images: int | None = None,
+    ) -> None:
+        super().__init__()
+        frames, positions, _ = series.shape
+        assert split.validation_rows.shape == split.hidden_rows.shape == (positions, frames)
+        self.series, self.split, self.steps, self.seed, self.images = series, split, steps, seed, images
+        self.slices = slices if images is None else positions
+        self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()  # (Z, T, S)
+        self.tau = torch.from_numpy(series.tau).float()
+        self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
+        self.shown = None if series.shown is None else torch.from_numpy(series.shown.T.copy())  # (Z, T)
+        self.fitted = split.fitted_rows.nonzero()[:, 1].view(positions, -1)  # (Z, n), frames
+        self.validation = split.validation_rows.nonzero()[:, 1].view(positions, -1)  # (Z, h), frames
+
+    def batch(self, z: Sequence[int] | Tensor) -> Batch:
+        """The batch of the given positions."""
+        z = torch.as_tensor(z)
+        return Batch(z.float(), self._rows(z, self.fitted[z]), self._rows(z, self.validation[z]))
+
+    def rows_at(self, z: Tensor, frames: Sequence[int]) -> Rows:
+        """All rows of some images at positions z (B,), those of test images too."""
+        return self._rows(z, torch.tensor(frames, dtype=torch.long).expand(len(z), -1))
+
+    def _rows(self, z: Tensor, t: Tensor) -> Rows:
+        mask = None if self.shown is None else self.shown[z[:, None], t]
+        return Rows(self.rows[z[:, None], t], t, self.tau[t], self.angles[t], mask)
+
+    def batch_of_images(self, frames: Sequence[int]) -> Batch:
+        """The batch of some whole images, in the order of time; which of their rows are kept aside, is marked."""
+        z, frames = torch.arange(len(self.rows)), sorted(frames)
+        rows = self.rows_at(z, frames)
+        fitted = self.split.fitted_rows[:, frames]
+        rows.row_mask = fitted if rows.row_mask is None else fitted & rows.row_mask
+        return Batch(z.float(), rows, self._rows(z, self.validation))
+
+    def train_dataloader(self) -> DataLoader:
+        if self.images is None:
+            items, batch, collate = list(range(len(self.rows))), self.slices, self.batch
+        else:
+            seen = ~self.split.hidden_rows.all(0)
+            items, batch, collate = seen.nonzero()[:, 0].tolist(), self.images, self.batch_of_images
+        first_step = lambda: 0 if self.trainer is None else self.trainer.global_step
+        sampler = StepSampler(len(items), batch, steps=self.steps, seed=self.seed, first_step=first_step)
+        return DataLoader(_positions(items), batch_sampler=sampler, collate_fn=collate)
+
+    def all_batches(self) -> DataLoader:
+        """Every position once, in order."""
+        return DataLoader(_positions(list(range(len(self.rows)))), batch_size=self.slices, collate_fn=self.batch)
+
+    val_dataloader = all_batches
+
+
+def _positions(numbers: list[int]) -> Dataset[int]:
+    """A list is all that a DataLoader needs of a data set."""
+    return cast(Dataset[int], numbers)
+
+
+def rows_of_fit(trainer: L.Trainer) -> TiltRows:
+    """The rows that a Trainer fits."""
+    return cast(TiltRows, trainer.datamodule)  # pyright: ignore[reportAttributeAccessIssue]  # Lightning sets it late

@@ -1,0 +1,162 @@
+"""The one recipe for a fit: a series, what of it may be seen, and the settings, to a fitted network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from dip4d.config.schema import Config, Train
+from dip4d.conventional.series import SeriesStatistics, statistics_of
+from dip4d.reconstruction.data import TiltRows
+from dip4d.reconstruction.forward_model import Microscope
+from dip4d.reconstruction.losses import LOSSES
+from dip4d.reconstruction.module import DIP4D
+from dip4d.reconstruction.networks import NETWORKS, Problem
+from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.pose_refinement import PoseRefinement
+from dip4d.reconstruction.schedule import FitTime, Schedule
+from dip4d.reconstruction.split import Split
+from dip4d.tilt_series import TiltSeries
+
+FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 500  # steps of a fit by default: so often is every row shown, if that is more
+FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
+STEPS_BETWEEN_VALIDATIONS = 100
+GRADIENT_CLIP = 0.3  # a few steps in a hundred are many times longer; without them 1 dB is gained
+
+
+@dataclass
+class Fit:
+    """A network that is to be fitted, or has been: `module` has the weights, `data` the rows, `trainer` the steps."""
+
+    module: DIP4D
+    data: TiltRows
+    trainer: L.Trainer
+
+    @property
+    def steps(self) -> int:
+        """How many steps were done."""
+        return self.trainer.global_step
+
+    @property
+    def ended_early(self) -> bool:
+        """Whether validation rows ended the fit: their error rose."""
+        return self.steps < self.data.steps and self.module.schedule.fraction_done(self.steps) < 1
+
+    @property
+    def ended_by_time(self) -> bool:
+        """Whether the time ended the fit."""
+        return self.steps < self.data.steps and not self.ended_early
+
+
+def fit(
+    series: TiltSeries,
+    split: Split,
+    *,
+    settings: Config,
+    statistics: SeriesStatistics | None = None,
+    motion: RigidMotion | None = None,
+    budget: FitTime | None = None,
+    callbacks: Sequence[L.Callback] = (),
+    logger: Logger | bool = False,
+    begin: Callable[[DIP4D], None] | None = None,
+    checkpoint: Path | None = None,
+) -> Fit:
+    """Fits a network to a series.
+
+    series: less its background, and aligned.
+    split: which rows are fitted, and which are kept aside.
+    settings: the network, the training, the alignment and the Trainer are those of this configuration; so is the seed.
+    statistics: of the series less its test images; worked out here if None.
+    motion: of the specimen as a whole, to start from; None if it is at rest.
+    budget: the time of the fit; None for no limit.
+    callbacks: of the Trainer. They change no weight.
+    logger: of the Trainer.
+    begin: called with the module before its first step, to give it other weights, say.
+    checkpoint: of an interrupted fit, to go on from.
+    """
+    module, data = prepare(series, split, settings=settings, statistics=statistics, motion=motion, budget=budget)
+    if begin is not None:
+        begin(module)
+    trainer = make_trainer(settings, data, callbacks=callbacks, logger=logger)
+    trainer.fit(module, data, ckpt_path=checkpoint)
+    return Fit(module, data, trainer)
+
+
+def prepare(
+    series: TiltSeries,
+    split: Split,
+    *,
+    settings: Config,
+    statistics: SeriesStatistics | None = None,
+    motion: RigidMotion | None = None,
+    budget: FitTime | None = None,
+) -> tuple[DIP4D, TiltRows]:
+    """The module and the rows of a `fit`, before its first step; the arguments are those of `fit`."""
+    n, t, (_, n_z, bins) = settings.network, settings.train, series.shape
+    seen = split.seen(series)
+    if statistics is None:
+        statistics = statistics_of(seen, n.intensity_bound)
+    network = NETWORKS[n.name].build(Problem(n, series, seen, statistics.intensity_bound, motion))
+    variance = 100 * (statistics.noise / statistics.peak_intensity) ** 2  # in the units of the loss
+    align = settings.align
+    module = DIP4D(
+        network,
+        Microscope((bins, bins), bins),
+        loss=LOSSES[t.loss](statistics.peak_intensity),
+        schedule=Schedule(steps_of_fit(t, n_z), budget, constant=t.schedule == "constant"),
+        learning_rate=t.learning_rate,
+        intensity_bound=statistics.intensity_bound,
+        tv_space=t.tv_space * variance,
+        tv_time=t.tv_time * variance,
+        rows=t.rows,
+        poses=PoseRefinement(series, along_z=align.along_z, tilt=align.tilt) if align.refine else None,
+        ema_decay=t.ema_decay,
+    )
+    images = images_in_a_batch(t.slices, series) if network.draws_whole_specimen else None
+    steps = module.schedule.steps
+    data = TiltRows(series, split, slices=t.slices, steps=steps, seed=settings.run.seed, images=images)
+    return module, data
+
+
+def steps_of_fit(train: Train, n_z: int) -> int:
+    """Optimizer steps for a series with so many positions z."""
+    return train.steps or max(FEWEST_STEPS, math.ceil(PASSES_OVER_ROWS * n_z / train.slices))
+
+
+def images_in_a_batch(slices: int, series: TiltSeries) -> int:
+    """How many whole images have about as many rows as `slices` positions z with all their times."""
+    frames, n_z, _ = series.shape
+    return min(frames, max(FEWEST_IMAGES, round(slices * frames / n_z)))
+
+
+def make_trainer(
+    settings: Config,
+    data: TiltRows,
+    *,
+    callbacks: Sequence[L.Callback] = (),
+    logger: Logger | bool = False,
+) -> L.Trainer:
+    """The Trainer of the configuration, for the rows of a fit; `trainer.*` keys win over what is set here."""
+    return L.Trainer(
+        **{
+            "max_steps": data.steps,
+            "max_epochs": -1,
+            "val_check_interval": min(STEPS_BETWEEN_VALIDATIONS, data.steps),
+            "check_val_every_n_epoch": None,
+            "limit_val_batches": None if data.validation.numel() else 0,
+            "num_sanity_val_steps": 0,
+            "gradient_clip_val": GRADIENT_CLIP,
+            "log_every_n_steps": min(10, data.steps),
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "enable_checkpointing": False,
+            "logger": logger,
+            "callbacks": list(callbacks),
+            **settings.trainer,
+        }
+    )

@@ -1,0 +1,54 @@
+"""The forward model between network and data: orthoslices to tilt rows, and back."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dip4d.projector import Geometry, Projector
+from dip4d.projector.ramp import filter_ramp
+
+
+class Microscope:
+    """Projects orthoslices, each at the tilt of its own time, and back-projects rows into windows of time.
+
+    slice_shape: (Y, X) of an orthoslice. bins: S, the length of a row. No weights, nothing learned.
+    """
+
+    def __init__(self, slice_shape: tuple[int, int], bins: int) -> None:
+        self.slice_shape, self.bins = slice_shape, bins
+
+    def _operator(self, angles: Tensor, shift: Tensor | None = None) -> Projector:
+        moved = 0.0 if shift is None else shift.reshape(-1, 1)
+        return Projector(Geometry(self.slice_shape, self.bins, angles.reshape(-1, 1), moved))
+
+    def project(self, slices: Tensor, angles: Tensor, *, shift: Tensor | None = None) -> Tensor:
+        """slices: (B, n, Y, X), intensity per voxel. angles: (B, n), radians. shift: (B, n), where the tilt axis falls
+        on the detector, in bins from its middle; there if None. Returns rows (B, n, S), intensity.
+        """
+        return self._operator(angles, shift)(slices.flatten(0, 1)).view(*angles.shape, self.bins)
+
+    def back_project(
+        self,
+        rows: Tensor,
+        angles: Tensor,
+        *,
+        tau: Tensor,
+        windows: int,
+        shift: Tensor | None = None,
+    ) -> Tensor:
+        """Filtered back-projections of the rows in Gaussian windows of time, (B, windows, Y, X), intensity per voxel.
+
+        rows: (B, n, S), intensity.
+        angles, shift: as in `project`.
+        tau: (B, n), time in 0..1.
+        windows: how many; their centres are spread evenly over the series, their standard deviation is 1 / windows.
+        Few views make streaks: this is what the network is shown, not a reconstruction.
+        """
+        views = self._operator(angles, shift).T(filter_ramp(rows).flatten(0, 1)[:, None])  # (B n, Y, X)
+        centres = torch.linspace(0, 1, windows, device=rows.device)
+        weights = torch.exp(-0.5 * ((tau[:, None] - centres[:, None]) * windows).square())  # (B, windows, n)
+        weights = weights / weights.sum(-1, keepdim=True).clamp(min=1e-6)
+        return (math.pi * weights @ views.view(*angles.shape, -1)).unflatten(-1, self.slice_shape)

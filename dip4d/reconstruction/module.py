@@ -1,0 +1,240 @@
+"""The fit: a LightningModule in which network, microscope and loss, each handed in, meet in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+
+from dip4d.reconstruction.data import Batch, Rows, TiltRows, drawn, rows_of_fit
+from dip4d.reconstruction.forward_model import Microscope
+from dip4d.reconstruction.losses import total_variation
+from dip4d.reconstruction.networks.base import OrthosliceNetwork
+from dip4d.reconstruction.optimizers import make_optimizer
+from dip4d.reconstruction.pose_refinement import PoseRefinement
+from dip4d.reconstruction.schedule import Schedule
+from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
+
+STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
+STOP_EARLIEST = 0.3  # though not before this part of its schedule
+TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
+IMAGES_AT_ONCE = 64  # of a batch, projected together
+CHECKPOINT_FORMAT = 2  # of what is kept of a fit; 1 had other names for the weights
+SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
+
+
+class DIP4D(L.LightningModule):
+    """Fits a network to one tilt series. Validation rows end the fit, where noise begins to be fitted, and choose its
+    weights, as `BestWeights` says.
+
+    network: see `dip4d.reconstruction.networks.base`.
+    microscope: the forward model.
+    loss: of projected and measured rows.
+    schedule: how far the fit is, and its learning rate.
+    learning_rate: the peak of it.
+    intensity_bound: intensity per voxel of the brightest material, the unit of the total variation.
+    tv_space, tv_time: weights of the total variation of the orthoslices in space and in time.
+    rows: how many of each position a step fits, drawn at random; all of them if None.
+    poses: of the images, refined with the network; None where the alignment is trusted.
+    ema_decay: of the averaged weights, which are those that are measured and kept; 0 for none.
+    """
+
+    def __init__(
+        self,
+        network: OrthosliceNetwork,
+        microscope: Microscope,
+        *,
+        loss: nn.Module,
+        schedule: Schedule,
+        learning_rate: float,
+        intensity_bound: float,
+        tv_space: float = 0.0,
+        tv_time: float = 0.0,
+        rows: int | None = None,
+        poses: PoseRefinement | None = None,
+        ema_decay: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.poses = poses
+        self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
+        self.tv_space, self.tv_time, self.rows = tv_space / intensity_bound, tv_time / intensity_bound, rows
+        self.learning_rate, self.intensity_bound = learning_rate, intensity_bound
+        self._squares = torch.zeros(2, dtype=torch.float64)
+        self.best = BestWeights()
+        self._worse = 0  # times in a row
+        self.averaged = AveragedWeights(self, ema_decay)
+
+    def start_from(self, fitted: DIP4D) -> None:
+        """Begins a fit from the weights of another, and its averaged weights from there too."""
+        self.load_state_dict(fitted.state_dict())
+        self.averaged = AveragedWeights(self, self.averaged.decay)
+
+    def posed(self, z: Tensor, rows: Rows) -> tuple[Rows, Tensor | None]:
+        """Rows of positions z (B,) as their images lie, and their shifts (B, n) in bins; None for no shifts."""
+        return (rows, None) if self.poses is None else self.poses(z, rows)
+
+    def images(self, rows: Rows, shift: Tensor | None = None) -> Tensor | None:
+        """What the network is shown of rows and their shifts: (B, windows, Y, X), or None."""
+        windows = self.network.windows
+        if windows == 0:
+            return None
+        with torch.no_grad():  # what is shown does not teach the poses
+            shown = self.microscope.back_project(rows.values, rows.angles, tau=rows.tau, windows=windows, shift=shift)
+        return shown * (SHOWN_CONTRAST / self.intensity_bound)
+
+    def features(self, z: Tensor, rows: Rows | None) -> Any:
+        """What the network makes of positions z (B,) and their rows."""
+        return self.network.features(z, None if rows is None else self.images(*self.posed(z, rows)))
+
+    def forward(self, z: Tensor, rows: Rows | None, *, tau: Tensor) -> Tensor:
+        """Orthoslices (B, n, Y, X) at positions z (B,) and times tau (B, n), given rows of z, or none."""
+        return self.network.render(self.features(z, rows), tau)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        rows = batch.rows if self.rows is None else drawn(batch.rows, self.rows, step=self.global_step)
+        rows, shift = self.posed(batch.z, rows)
+        features = self.features(batch.z, batch.rows)
+        slices = self.network.render(features, rows.tau)
+        projected = self.microscope.project(slices, rows.angles, shift=shift)
+        measured = rows.values
+        if rows.row_mask is not None:
+            measured = measured.where(rows.row_mask[..., None], projected.detach())
+        loss = self.loss(projected, measured) + self.regularisation(features, slices)
+        self.log("train/loss", loss, prog_bar=True)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
+        return loss
+
+    def regularisation(self, features: Any, slices: Tensor) -> Tensor | float:
+        """The weighted total variation of orthoslices (B, n, Y, X) in space, and of the specimen in time."""
+        penalty: Tensor | float = 0.0
+        if self.tv_space:
+            penalty = penalty + self.tv_space * total_variation(slices[:, ::TV_FRAMES_APART])
+        if self.tv_time and slices.shape[1] > 1:
+            changing = self.network.in_specimen_frame(features, slices)
+            penalty = penalty + self.tv_time * changing.diff(dim=1).abs().mean()  # a change and its undoing count twice
+        return penalty
+
+    def on_train_start(self) -> None:
+        self.schedule.start()
+
+    def on_train_end(self) -> None:
+        self.schedule.stop()
+        data = rows_of_fit(self.trainer)
+        if not self.trainer.interrupted:
+            self.averaged.swap()
+            if data.validation.numel():
+                error = lambda: self.validation_error(data)
+                self.best.offer(self.global_step, error(), network=self)
+                self.best.load_into(self, error)
+
+    def optimizer_step(self, *arguments, **keys) -> None:
+        super().optimizer_step(*arguments, **keys)
+        self.averaged.update()  # here, so that a checkpoint of this step has it
+
+    def on_train_batch_end(self, *_) -> None:
+        if self.schedule.fraction_done(self.global_step) >= 1:
+            self.trainer.should_stop = True
+
+    def configure_optimizers(self):
+        optimizer = make_optimizer(self.parameters(), self.learning_rate, muon_matrices=self.network.muon_matrices())
+        relative = lambda step: self.schedule.learning_rate(step, 1.0)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, relative)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_validation_start(self) -> None:
+        self.averaged.swap()
+        self._squares.zero_()
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        self._squares += self.validation_squares(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        error = relative_error(self._squares)
+        self.log("validation/dip", error, prog_bar=True)
+        self.best.offer(self.global_step, error, network=self)
+        self._worse = self._worse + 1 if error > STOP_RATIO * self.best.lowest else 0
+        settled = not self.schedule.constant and self.schedule.fraction_done(self.global_step) > STOP_EARLIEST
+        if settled and self._worse >= STOP_PATIENCE:
+            self.trainer.should_stop = True
+
+    def on_validation_end(self) -> None:
+        self.averaged.swap()
+
+    def validation_squares(self, batch: Batch) -> Tensor:
+        """`squares` of the validation rows, predicted from what the fitted rows tell."""
+        slices = self(batch.z, batch.rows, tau=batch.validation.tau)
+        rows, shift = self.posed(batch.z, batch.validation)
+        projected = self.microscope.project(slices, rows.angles, shift=shift)
+        return squares(*map(rows.masked, (projected, rows.values)))
+
+    @torch.no_grad()
+    def validation_error(self, data: TiltRows) -> float:
+        """Relative error of all validation rows; NaN if there are none."""
+        of_batches = (self.validation_squares(batch.to(self.device)) for batch in data.all_batches())
+        return relative_error(sum(of_batches, start=torch.zeros(2, dtype=torch.float64)))
+
+    def test_error(self, data: TiltRows) -> float:
+        """Relative error of the test images; NaN if there are none."""
+        images = data.split.test_images
+        return relative_error(squares(*self.projected(data, images))) if images else math.nan
+
+    @torch.no_grad()
+    def projected(self, data: TiltRows, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Some images as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
+
+        frames: one or more. What the fit has not seen is predicted from what it has. Refined poses apply to both.
+        """
+        predicted, measured = [], []
+        for z in torch.arange(len(data.rows)).split(data.slices):
+            batch = data.batch(z).to(self.device)
+            features = self.features(batch.z, batch.rows)
+            of_z = []
+            for some in torch.as_tensor(frames).split(IMAGES_AT_ONCE):
+                rows, shift = self.posed(batch.z, data.rows_at(z, some.tolist()).to(self.device))
+                slices = self.network.render(features, rows.tau)
+                pair = self.microscope.project(slices, rows.angles, shift=shift).float(), rows.values
+                of_z.append([rows.masked(v).cpu() for v in pair])
+            for images, parts in zip((predicted, measured), zip(*of_z, strict=True), strict=True):
+                images.append(torch.cat(parts, dim=1))
+        return torch.cat(predicted).transpose(0, 1), torch.cat(measured).transpose(0, 1)
+
+    @torch.no_grad()
+    def volumes(self, data: TiltRows, tau: Tensor) -> Iterator[Tensor]:
+        """Yields the volume (Z, Y, X) at each time tau (T,), intensity per voxel, on the CPU.
+
+        The features of all positions are kept, the volumes are not.
+        """
+        batches = [batch.to(self.device) for batch in data.all_batches()]
+        features = [self.features(batch.z, batch.rows) for batch in batches]
+        for time in tau.tolist():
+            times = [torch.full_like(batch.z, time)[:, None] for batch in batches]
+            slices = [self.network.render(f, t)[:, 0].float().cpu() for f, t in zip(features, times, strict=True)]
+            yield torch.cat(slices)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["format"] = CHECKPOINT_FORMAT
+        checkpoint["seconds"], checkpoint["worse"] = self.schedule.elapsed(), self._worse
+        checkpoint["best"], checkpoint["averaged"] = self.best.state_dict(), self.averaged.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.schedule.spent, self._worse = checkpoint["seconds"], checkpoint["worse"]
+        self.best.load_state_dict(checkpoint["best"])
+        self.averaged.load_state_dict(checkpoint["averaged"])
+
+
+def squares(predicted: Tensor, measured: Tensor) -> Tensor:
+    """(2,): the sums of the squared differences and of the squared measurements, on the CPU."""
+    of = (predicted - measured).cpu(), measured.cpu()  # where float64 is known: MPS has none
+    return torch.stack([v.double().square().sum() for v in of])
+
+
+def relative_error(sums: Tensor) -> float:
+    """The root of the ratio of `squares`; NaN where nothing was measured."""
+    error, norm = sums.tolist()
+    return math.sqrt(error / norm) if norm > 0 else math.nan

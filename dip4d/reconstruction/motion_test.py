@@ -1,0 +1,106 @@
+"""Does the specimen move as a whole? Two short fits of binned images tell, which differ in nothing but that."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dip4d.config.schema import Config
+from dip4d.errors import InputError
+from dip4d.reconstruction.fit import fit
+from dip4d.reconstruction.module import CHECKPOINT_FORMAT
+from dip4d.reconstruction.networks import NETWORKS
+from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.split import Split, choose_validation_rows
+from dip4d.run_folder import CONFIG, reconstruct_command
+from dip4d.tilt_series import TiltSeries
+
+WIDTH_PX = 32  # about as wide are the binned images
+FEWEST_Z = 6  # positions z left after binning, with which a turn can be told from a change
+STEPS, CHANNELS, LEARNING_RATE = 300, 16, 6e-3  # of a short fit
+SLICES = 8  # its batches of images hold about as many rows as so many positions z
+VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
+LEAST_MOVE_PX = 1.5  # less motion is left to the network
+LEAST_GAIN = 0.05  # of the validation error: as much better must the fit with motion be
+
+_log = logging.getLogger(__name__)
+
+
+def find_motion(series: TiltSeries, split: Split, *, settings: Config) -> RigidMotion | None:
+    """The motion of the specimen as a whole, to start from; None if it is at rest as far as the images tell.
+
+    With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error of
+    a short fit by at least 5 %. Rows and images that `split` keeps aside have no influence. A specimen of fewer than
+    `FEWEST_Z` positions z after binning counts as at rest.
+    """
+    k = max(1, round(series.shape[2] / WIDTH_PX))
+    if not _is_looked_for(series, settings) or series.shape[1] // k < FEWEST_Z:
+        return None
+    _log.info("Looking for a motion of the specimen as a whole (network.motion=never does without)")
+    coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
+    motion, still = RigidMotion(coarse.shape[2] / 2), RigidMotion(coarse.shape[2] / 2).requires_grad_(False)
+    error = _short_fit(coarse, motion, settings=settings)
+    if settings.network.motion == "auto":
+        if k * motion.largest_move() < LEAST_MOVE_PX:
+            return None
+        if error > (1 - LEAST_GAIN) * _short_fit(coarse, still, settings=settings):
+            return None
+    found = RigidMotion(series.shape[2] / 2)
+    found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
+    return found
+
+
+def _is_looked_for(series: TiltSeries, settings: Config) -> bool:
+    wanted = settings.network.motion
+    if wanted == "never" or not NETWORKS[settings.network.name].follows_motion:
+        return False
+    return wanted == "always" or not (settings.align.refine or series.one_sweep)
+
+
+def motion_of(checkpoint: Path, series: TiltSeries) -> RigidMotion | None:
+    """What `find_motion` had found for the fit that a checkpoint is of: a motion, to be loaded, or None.
+
+    Raises InputError for a checkpoint of an earlier version.
+    """
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    if saved.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(
+            f"{checkpoint}: of an earlier version, whose fits cannot go on; begin again with run.overwrite=true, or "
+            f"repeat the run: {reconstruct_command()} {checkpoint.with_name(CONFIG)}"
+        )
+    return RigidMotion(series.shape[2] / 2) if "network.motion.turn" in saved["state_dict"] else None
+
+
+def _short_fit(series: TiltSeries, motion: RigidMotion, *, settings: Config) -> float:
+    """A short fit, from a motion and of it, if that can be fitted; returns its validation error."""
+    frames, n_z, _ = series.shape
+    seed, replace = settings.run.seed, dataclasses.replace
+    short = replace(
+        settings,
+        network=replace(settings.network, channels=CHANNELS, use_row=False),
+        train=replace(settings.train, steps=STEPS, learning_rate=LEARNING_RATE, slices=SLICES),
+        align=replace(settings.align, refine=False),
+    )
+    split = Split(choose_validation_rows((n_z, frames), VALIDATION_ROWS, seed=seed))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        done = fit(series, split, settings=short, motion=motion)
+    return done.module.validation_error(done.data)
+
+
+def without_rows(series: TiltSeries, rows: Tensor) -> TiltSeries:
+    """The series with some rows, (Z, T) True, interpolated between their neighbours of the same image."""
+    images = series.images.copy()
+    for image, aside in zip(images, rows.T.numpy(), strict=True):
+        known = np.flatnonzero(~aside)
+        for z in np.flatnonzero(aside):
+            above = known[min(np.searchsorted(known, z), len(known) - 1)]
+            below = known[max(np.searchsorted(known, z) - 1, 0)]
+            share = (z - below) / (above - below) if above > below else 0.0
+            image[z] = (1 - share) * image[below] + share * image[above]
+    return dataclasses.replace(series, images=images)

@@ -1,0 +1,117 @@
+"""What a network offers to the fit, and how one becomes known by its name.
+
+A network is one file of this folder: a class that derives from `OrthosliceNetwork`, and a function that builds it from
+a `Problem`, registered by name. The fit, the motion test and the report know nothing else of it:
+
+    @register_network("mine", label="My network")
+    def build(problem: Problem) -> OrthosliceNetwork: ...
+
+``dip4d reconstruct network=mine`` then fits it. A preset of that name in `dip4d/config/presets/network` may add the
+loss, batches and rates that it was made for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from dip4d.config.schema import Network as Settings
+from dip4d.tilt_series import TiltSeries
+
+if TYPE_CHECKING:
+    from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+
+
+class OrthosliceNetwork(nn.Module, ABC):
+    """From a position z, and what was measured there, to the orthoslice at any time.
+
+    windows: of time, in which the rows of a position are back-projected for `features`; 0 for a network that is shown
+        no rows.
+    draws_whole_specimen: a network that draws all positions at once gets batches of whole images.
+    """
+
+    windows: int = 0
+    draws_whole_specimen: bool = False
+
+    @abstractmethod
+    def features(self, z: Tensor, images: Tensor | None) -> Any:
+        """What a position is given once, for all its times.
+
+        z: (B,), in pixels, fractions allowed. images: (B, windows, Y, X), back-projected rows of z; None without.
+        """
+
+    @abstractmethod
+    def render(self, features: Any, tau: Tensor) -> Tensor:
+        """Orthoslices (B, n, Y, X), intensity per voxel, from the features of z (B,) at times tau (B, n) in 0..1."""
+
+    def in_specimen_frame(self, features: Any, slices: Tensor) -> Tensor:
+        """The orthoslices (B, n, Y, X) whose change in time is kept small: those rendered, of a specimen at rest."""
+        return slices
+
+    def muon_matrices(self) -> Sequence[nn.Parameter]:
+        """Parameters, matrices all, that Muon fits instead of Adam."""
+        return ()
+
+    def rigid_motion(self) -> RigidMotion | None:
+        """The motion of the specimen as a whole, where the network learns one."""
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What a network is built for.
+
+    settings: the section `network` of the configuration.
+    series: all images; only its shape, angles and times may be used.
+    seen: the series less its test images.
+    intensity_bound: intensity per voxel of the brightest material.
+    motion: of the specimen as a whole, to start from; None if it is at rest.
+    """
+
+    settings: Settings
+    series: TiltSeries
+    seen: TiltSeries
+    intensity_bound: float
+    motion: RigidMotion | None = None
+
+    @property
+    def slice_shape(self) -> tuple[int, int]:
+        """(Y, X) of an orthoslice."""
+        bins = self.series.shape[2]
+        return bins, bins
+
+    @property
+    def n_z(self) -> int:
+        """Positions along the tilt axis."""
+        return self.series.shape[1]
+
+
+@dataclass(frozen=True)
+class NetworkEntry:
+    """A network that is known by its name.
+
+    label: as in tables and figures.
+    build: from a `Problem` to the network.
+    follows_motion: whether it can be built for a specimen that moves as a whole.
+    """
+
+    label: str
+    build: Callable[[Problem], OrthosliceNetwork]
+    follows_motion: bool = False
+
+
+NETWORKS: dict[str, NetworkEntry] = {}
+
+
+def register_network(name: str, *, label: str, follows_motion: bool = False) -> Callable:
+    """Makes the decorated function, from a `Problem` to a network, known as `network.name`. See `NetworkEntry`."""
+
+    def register(build: Callable[[Problem], OrthosliceNetwork]) -> Callable[[Problem], OrthosliceNetwork]:
+        NETWORKS[name] = NetworkEntry(label, build, follows_motion)
+        return build
+
+    return register

@@ -1,0 +1,214 @@
+"""The deep image prior: from a position z and what was measured there to the orthoslice at any time."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dip4d.conventional.series import whole_series
+from dip4d.reconstruction.networks.base import OrthosliceNetwork, Problem, register_network
+
+COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
+SCALES_SHOWN = 2  # from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
+TIME_PACE = 5.0  # the warp of time learns so many times faster than a weight of the decoder
+_GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
+
+
+class Decoder(nn.Module):
+    """Draws maps of one z, coarse to fine: a learned pattern, upsampled and convolved, each layer modulated by z.
+
+    shape: (Y, X) of the maps.
+    maps: how many to draw.
+    n_z: Z, how many positions the volume has.
+    images: how many images of a position it is shown (0: none); they enter at the coarse scales.
+    channels: width of all layers.
+    octaves: of the Fourier features of z; the finest has 2^(octaves - 2) periods over the volume.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        maps: int,
+        *,
+        n_z: int,
+        images: int,
+        channels: int,
+        octaves: int,
+    ) -> None:
+        super().__init__()
+        self.shape, self.n_z, self.images, self.octaves = shape, n_z, images, octaves
+        levels = max(1, 1 + round(math.log2(min(shape) / COARSEST_PX)))
+        self.sizes = [tuple(-(-n // 2**k) for n in shape) for k in reversed(range(levels))]
+        width = 64
+        self.position = nn.Sequential(nn.Linear(1 + 2 * octaves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.pattern = nn.Parameter(0.3 * torch.randn(1, channels, *self.sizes[0]))
+        self.first = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
+        self.second = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
+        self.enter = nn.ModuleList(nn.Conv2d(images, channels, 1) for _ in self.sizes[:SCALES_SHOWN] if images)
+        self.draw = nn.Conv2d(channels, maps, 1)
+        with torch.no_grad():
+            self.draw.weight *= 0.3
+        nn.init.zeros_(cast(Tensor, self.draw.bias))
+
+    def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
+        """z: (B,), pixels. images: (B, C, Y, X), or None. Returns (B, maps, Y, X)."""
+        z = self.position(fourier_features(2 * z / max(self.n_z - 1, 1) - 1, self.octaves))
+        x = self.pattern.expand(len(z), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        if images is None:
+            images = x.new_zeros(len(z), self.images, *self.shape)
+        for level, size in enumerate(self.sizes):
+            if level:
+                x = F.interpolate(x, size=size, mode="bilinear")
+            if level < len(self.enter):
+                x = x + self.enter[level](F.adaptive_avg_pool2d(images, size))
+            x = self.second[level](self.first[level](x, z), z)
+        return self.draw(x)
+
+    def kernels(self) -> list[nn.Parameter]:
+        """Those of its convolutions, as matrices (channels, 9 channels)."""
+        return [cast(_Layer, layer).kernel for layers in (self.first, self.second) for layer in layers]
+
+
+class _Layer(nn.Module):
+    """Convolution, normalisation, and a gain and an offset for each channel that depend on z."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        convolve = nn.Conv2d(channels, channels, 3)
+        self.kernel = nn.Parameter(convolve.weight.detach().flatten(1))  # a matrix: Muon takes no other
+        self.bias = convolve.bias
+        self.normalise = nn.GroupNorm(math.gcd(8, channels), channels)
+        self.modulate = nn.Linear(width, 2 * channels)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        gain, offset = self.modulate(z)[:, :, None, None].chunk(2, dim=1)
+        x = F.conv2d(x, self.kernel.unflatten(1, (-1, 3, 3)), self.bias, padding=1)
+        return F.silu(self.normalise(x) * (1 + gain) + offset)
+
+
+def octaves_of_z(n_z: int, z_detail_px: float) -> int:
+    """How many octaves of Fourier features make waves of at least so many pixels over `n_z` positions."""
+    return max(2, 2 + math.floor(math.log2(max(n_z, 1) / z_detail_px)))
+
+
+def fourier_features(z: Tensor, octaves: int) -> Tensor:
+    """z in -1..1, (B,), to (B, 1 + 2 octaves)."""
+    phase = z[:, None] * (math.pi / 2) * 2 ** torch.arange(octaves, device=z.device)
+    return torch.cat([z[:, None], phase.sin(), phase.cos()], dim=1)
+
+
+class VoxelMaps(nn.Module):
+    """Maps of every z that are free in each voxel, in the place of a `Decoder`: the low-rank model without a network.
+
+    initial: (Z, Y, X), the volume to start from, intensity per voxel; the maps beyond the first start at 0.
+    maps: how many of each z.
+    intensity_bound: the bound of the intensity at the start.
+    """
+
+    def __init__(self, initial: Tensor, maps: int, *, intensity_bound: float) -> None:
+        super().__init__()
+        start = torch.zeros(len(initial), maps, *initial.shape[1:])
+        start[:, 0] = (torch.logit((initial / intensity_bound).clamp(0.02, 0.98)) - _OFFSET) / _GAIN
+        self.maps = nn.Parameter(start)
+
+    def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
+        """z: (B,), pixels; between positions the maps are interpolated. Returns (B, maps, Y, X)."""
+        below = z.floor().long().clamp(0, len(self.maps) - 1)
+        above = (below + 1).clamp(max=len(self.maps) - 1)
+        share = (z - below)[:, None, None, None]
+        return torch.lerp(self.maps[below], self.maps[above], share)
+
+
+class TimeWarp(nn.Module):
+    """The specimen's own time: runs fast where the specimen changes fast, slowly where it rests. From 0 to 1, learned.
+
+    Between two images it runs evenly; how fast, is one parameter. A sudden event between two images is a jump of it,
+    for which no function of time has to be steep. tau: (T,), times of the images, increasing, 0..1.
+    """
+
+    knots: Tensor
+
+    def __init__(self, tau: Tensor) -> None:
+        super().__init__()
+        knots = torch.unique(tau.float())  # images taken at the same time share a knot
+        self.register_buffer("knots", knots, persistent=False)
+        self.pace = nn.Parameter(torch.zeros(max(len(knots) - 1, 1)))
+
+    def forward(self, tau: Tensor) -> Tensor:
+        """Own time, 0..1, of the shape of tau."""
+        if len(self.knots) < 2:
+            return tau
+        ticks = self.knots.diff() * (TIME_PACE * self.pace).exp()
+        own = torch.cat([ticks.new_zeros(1), ticks.cumsum(0)]) / ticks.sum()
+        after = torch.searchsorted(self.knots, tau.contiguous()).clamp(1, len(self.knots) - 1)
+        share = (tau - self.knots[after - 1]) / self.knots.diff()[after - 1]
+        return torch.lerp(own[after - 1], own[after], share)
+
+
+class BoundedLowRank(OrthosliceNetwork):
+    """Orthoslices whose logit is a mixture of a few maps, with weights that change smoothly in the specimen's own time:
+
+        slice(y, x; z, t) = m sigmoid(4 sum_k psi_k(w(tau)) D_k(y, x; z) - 2)
+
+    D_k: drawn by the decoder, one pass for all times. psi_k: the first `rank` cosines of time, the k-th divided by
+    ``1 + damping k``. w: the specimen's own time. m: learned. Non-negative and bounded; smooth in t however the rows
+    flicker. The low rank outside of a bound follows dynamic shape sensing (Kadu, Lucka and Batenburg), the decoder the
+    deep image prior (Yoo et al. 2021).
+
+    decoder: from z, and what was measured there, to the maps.
+    rank: how many functions of time, and maps.
+    damping: see above.
+    intensity_bound: m at the start, the intensity per voxel expected of the brightest material.
+    time_warp: w; None for the time of the images.
+    windows: of time, in which the decoder is shown rows; 0 for none.
+    """
+
+    order: Tensor
+
+    def __init__(
+        self,
+        decoder: Decoder | VoxelMaps,
+        rank: int,
+        *,
+        damping: float,
+        intensity_bound: float,
+        time_warp: TimeWarp | None = None,
+        windows: int = 0,
+    ) -> None:
+        super().__init__()
+        self.decoder, self.time_warp, self.windows = decoder, time_warp, windows
+        self.register_buffer("order", torch.arange(rank).float(), persistent=False)
+        self.damping = damping
+        self.log_bound = nn.Parameter(torch.tensor(math.log(intensity_bound)))
+
+    def features(self, z: Tensor, images: Tensor | None) -> Tensor:
+        """z: (B,), in pixels, fractions allowed. images: (B, C, Y, X) or None. Returns the maps (B, K, Y, X)."""
+        return self.decoder(z, images)
+
+    def render(self, features: Tensor, tau: Tensor) -> Tensor:
+        """tau: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
+        return self.intensity(self.mixture(features, tau))
+
+    def mixture(self, features: Tensor, tau: Tensor) -> Tensor:
+        """The logits (B, n, Y, X) of the orthoslices of `render`."""
+        own = tau if self.time_warp is None else self.time_warp(tau)
+        psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
+        logit = torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))  # (B, n, Y*X)
+        return logit.unflatten(-1, features.shape[2:])
+
+    def intensity(self, logit: Tensor) -> Tensor:
+        """What a logit stands for, intensity per voxel."""
+        return self.log_bound.exp() * logit.sigmoid()
+
+
+@register_network("voxels", label="Bounded low rank, voxels")
+def build_voxels(problem: Problem) -> BoundedLowRank:
+    """The same low rank without a network: maps that are free in each voxel, started from SIRT."""
+    n, bound = problem.settings, problem.intensity_bound
+    maps = VoxelMaps(whole_series(problem.seen, n.start_iterations), n.rank, intensity_bound=bound)
+    warp = TimeWarp(torch.from_numpy(problem.series.tau)) if n.time_warp else None
+    return BoundedLowRank(maps, n.rank, damping=n.damping, intensity_bound=bound, time_warp=warp)

@@ -1,0 +1,98 @@
+"""A specimen that turns and travels as a whole while it changes: its motion is learned apart from its change."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dip4d.reconstruction.networks.base import OrthosliceNetwork
+from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder
+from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+
+TIMES_AT_ONCE = 16  # as many are rendered together, so that memory does not grow with the series
+PLANES_APART = 4  # planes between two whose change in time is kept small
+
+
+class Moving(OrthosliceNetwork):
+    """A network that draws the specimen in a frame that moves with it, and the motion of that frame.
+
+    An orthoslice (z, t) cuts obliquely through the specimen, so all its planes are drawn at once and the logit is
+    interpolated between them.
+
+    specimen: the network; its z counts the planes of the specimen.
+    motion: to start from.
+    tau: (T,), 0..1, of the images.
+    n_z: Z of the volume.
+    margin: planes that the specimen has more than the volume at each end, for what moves in and out.
+    """
+
+    draws_whole_specimen = True
+    tau: Tensor
+
+    def __init__(
+        self,
+        specimen: BoundedLowRank,
+        motion: RigidMotion,
+        *,
+        tau: Tensor,
+        n_z: int,
+        margin: int = 0,
+    ) -> None:
+        super().__init__()
+        self.specimen, self.motion, self.n_z, self.margin = specimen, motion, n_z, margin
+        self.register_buffer("tau", tau.float(), persistent=False)
+
+    def muon_matrices(self) -> list[nn.Parameter]:
+        """Those of the decoder: its steps are few, since each draws all planes, and Muon needs fewer."""
+        return cast(Decoder, self.specimen.decoder).kernels()
+
+    def rigid_motion(self) -> RigidMotion:
+        return self.motion
+
+    def features(self, z: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor]:
+        """z: (B,), pixels. Returns it with the maps (Z + 2 margin, K, Y, X) of the whole specimen; images are not used:
+        what rows show does not lie in the frame of the specimen.
+        """
+        planes = torch.arange(self.n_z + 2 * self.margin, device=z.device, dtype=torch.float32)
+        return z.float(), self.specimen.features(planes, None)
+
+    def render(self, features: tuple[Tensor, Tensor], tau: Tensor) -> Tensor:
+        """tau: (B, n), 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
+        z, maps = features
+        times, which = tau.unique(return_inverse=True)
+        which, z = which.flatten(), z[:, None].expand_as(tau).flatten()
+        order = which.argsort(stable=True)  # all planes asked for at one time stand together
+        counts = which.bincount(minlength=len(times))
+        place = torch.arange(len(order), device=z.device) - (counts.cumsum(0) - counts)[which[order]]
+        asked = z.new_zeros(len(times), int(counts.max()))
+        asked[which[order], place] = z[order]
+        parts = zip(times.split(TIMES_AT_ONCE), asked.split(TIMES_AT_ONCE), strict=True)
+        slices = torch.cat([self._cut(maps, some, z=planes) for some, planes in parts])
+        slot = torch.empty_like(order)
+        slot[order] = which[order] * asked.shape[1] + place
+        return slices.flatten(0, 1)[slot].unflatten(0, tau.shape)
+
+    def _cut(self, maps: Tensor, times: Tensor, *, z: Tensor) -> Tensor:
+        """Planes z (n, P) of the volume at times (n,): (n, P, Y, X)."""
+        height, width = maps.shape[2:]
+        logit = self.specimen.mixture(maps, times.expand(len(maps), -1)).transpose(0, 1)  # (n, planes, Y, X)
+        rotation, travel = self.motion(times)
+        middle = z.new_tensor([(width - 1) / 2, (height - 1) / 2, (self.n_z - 1) / 2])
+        y = torch.arange(height, device=z.device, dtype=z.dtype)[:, None]
+        x = torch.arange(width, device=z.device, dtype=z.dtype)
+        shape = (*z.shape, height, width)
+        points = torch.stack([x.expand(shape), y.expand(shape), z[..., None, None].expand(shape)], dim=-1)
+        own = (points.flatten(1, 3) - middle - travel[:, None]) @ rotation + middle  # R^T (p - d), (n, P Y X, 3)
+        ends = z.new_tensor([width - 1, height - 1, len(maps) - 1])
+        own = (own + z.new_tensor([0, 0, self.margin])) / ends.clamp(min=1) * 2 - 1
+        where = own.unflatten(1, shape[1:]).to(logit)
+        cut = F.grid_sample(logit[:, None], where, padding_mode="border", align_corners=True)
+        return self.specimen.intensity(cut[:, 0])
+
+    def in_specimen_frame(self, features: tuple[Tensor, Tensor], slices: Tensor) -> Tensor:
+        """Some planes of the specimen in its own frame, at the times of all images: (planes, T, Y, X)."""
+        maps = features[1][::PLANES_APART]
+        return self.specimen.render(maps, self.tau.expand(len(maps), -1))
