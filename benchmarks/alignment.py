@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,40 +24,42 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from dip4d.algorithms import sirt, window
-from dip4d.alignment import align, coarse, sirt_residual
-from dip4d.alignment_figure import draw_alignment
+import dip4d
+from dip4d.alignment.align import align
+from dip4d.alignment.coarse import coarse
+from dip4d.alignment.projection_matching import match_projections
+from dip4d.alignment.residual import sirt_residual
+from dip4d.alignment.shifts import Shifts, apply
+from dip4d.conventional.algorithms import sirt
+from dip4d.indices import window
 from dip4d.io import read_tilt_series
-from dip4d.matching import match_projections
-from dip4d.metrics import psnr
+from dip4d.measures.image_quality import psnr
 from dip4d.projector import Geometry, Projector
-from dip4d.report import read_metrics
-from dip4d.shifts import Shifts, apply, without_gauge
-from dip4d.simulate import add_noise, simulate
+from dip4d.report.alignment_figure import draw_alignment
+from dip4d.simulation.simulate import add_noise, simulate
+from dip4d.tilt_geometry import remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-import train
-
-SIZE, FRAMES, DOSE, JITTER, AXIS = 48, 64, 500.0, 2.0, 3.0
+SIZE, FRAMES, PEAK_COUNTS, JITTER, AXIS = 48, 64, 500.0, 2.0, 3.0
 PARTS = ("star", "matching", "network", "needle")
 WIDTH, ITERATIONS = 32, 50  # of the windowed SIRT that scores the star
 
 
-def displaced(clean: TiltSeries, shifts: Shifts, seed: int) -> TiltSeries:
+def displaced(clean: TiltSeries, shifts: Shifts, *, seed: int) -> TiltSeries:
     """What is seen when the images are displaced: shifted without noise, in a wide field, then exposed."""
     pad = 16
     wide = np.pad(clean.images, ((0, 0), (pad, pad), (pad, pad)))
     moved = [ndimage.shift(i, d) for i, d in zip(wide, zip(shifts.z, shifts.across, strict=True), strict=True)]
     images = np.clip(np.stack(moved)[:, pad:-pad, pad:-pad], 0, None).astype(np.float32)
-    return dataclasses.replace(clean, images=add_noise(images, DOSE, seed))
+    return dataclasses.replace(clean, images=add_noise(images, PEAK_COUNTS, seed=seed))
 
 
-def errors(found: Shifts, true: Shifts, angles_deg: np.ndarray) -> tuple[float, float]:
+def errors(found: Shifts, true: Shifts, *, angles_deg: np.ndarray) -> tuple[float, float]:
     """Root mean square along z and s, pixels, up to the position of the specimen in space."""
-    z, s = without_gauge(found.z - true.z, found.across - true.across, angles_deg)
+    z, s = remove_unobservable_shift(found.z - true.z, found.across - true.across, angles_deg=angles_deg)
     return float(np.sqrt(np.mean(z**2))), float(np.sqrt(np.mean(s**2)))
 
 
@@ -69,37 +70,38 @@ def quality(series: TiltSeries, truth: np.ndarray) -> float:
     rows = torch.from_numpy(series.images).permute(1, 0, 2)
     scores = []
     for t in range(0, frames, 4):
-        around = window(t, frames, WIDTH)
+        around = window(t, frames, width=WIDTH)
         A = Projector(Geometry((bins, bins), bins, angles[around]))
-        scores.append(psnr(sirt(A, rows[:, around].contiguous(), ITERATIONS).numpy(), truth[t], float(truth.max())))
+        volume = sirt(A, rows[:, around].contiguous(), ITERATIONS).numpy()
+        scores.append(psnr(volume, truth[t], data_range=float(truth.max())))
     return float(np.mean(scores))
 
 
 def case(seed: int, scheme: str) -> tuple[TiltSeries, np.ndarray, Shifts]:
     """The star without noise, its truth, and how its images are to be displaced."""
-    clean, truth = simulate("nanostar_alloying", SIZE, FRAMES, scheme, 0, seed)
+    clean, truth = simulate("nanostar_alloying", SIZE, frames=FRAMES, scheme=scheme, peak_counts=0, seed=seed)
     rng = np.random.default_rng(seed + 100)
     return clean, truth, Shifts(rng.normal(0, JITTER, FRAMES), rng.normal(0, JITTER, FRAMES), AXIS)
 
 
-def placed(found: Shifts, true: Shifts, angles_deg: np.ndarray) -> Shifts:
+def placed(found: Shifts, true: Shifts, *, angles_deg: np.ndarray) -> Shifts:
     """The shifts found, with what no alignment can know taken from the true ones: the truth stands where it was."""
     off_z, off_s = found.z - true.z, found.across - true.across
-    rest_z, rest_s = without_gauge(off_z, off_s, angles_deg)
+    rest_z, rest_s = remove_unobservable_shift(off_z, off_s, angles_deg=angles_deg)
     return Shifts(found.z - (off_z - rest_z), found.across - (off_s - rest_s), 0.0, found.rotation_deg)
 
 
 def star(seed: int, scheme: str) -> str:
     """A line of the table."""
     clean, truth, true = case(seed, scheme)
-    series, angles = displaced(clean, true, seed), clean.angles_deg
+    series, angles = displaced(clean, true, seed=seed), clean.angles_deg
     first, _ = coarse(series)
     began = time.monotonic()
     _, found, report = align(series, normalise=False)
     seconds = time.monotonic() - began
-    still = dataclasses.replace(clean, images=add_noise(clean.images, DOSE, seed))
-    scores = [quality(s, truth) for s in (series, apply(series, placed(found, true, angles)), still)]
-    columns = [*errors(Shifts.none(FRAMES), true, angles), *errors(first, true, angles), *errors(found, true, angles)]
+    still = dataclasses.replace(clean, images=add_noise(clean.images, PEAK_COUNTS, seed=seed))
+    scores = [quality(s, truth) for s in (series, apply(series, placed(found, true, angles_deg=angles)), still)]
+    columns = [e for s in (Shifts.none(FRAMES), first, found) for e in errors(s, true, angles_deg=angles)]
     return (
         f"| {scheme} {seed} | " + " | ".join(f"{a:.2f} / {b:.2f}" for a, b in zip(*[iter(columns)] * 2, strict=True))
         + f" | {found.rotation_deg:+.2f} | {report['window']} | "
@@ -109,12 +111,15 @@ def star(seed: int, scheme: str) -> str:
 
 def matching(rms: float) -> str:
     """A line of the table: projection matching from shifts that are off by `rms` pixels."""
-    clean, _ = simulate("nanostar_alloying", SIZE, FRAMES, "grs", 0, 0)
+    clean, _ = simulate("nanostar_alloying", SIZE, frames=FRAMES, peak_counts=0, seed=0)
     rng = np.random.default_rng(5)
     true = Shifts(rng.normal(0, JITTER, FRAMES), rng.normal(0, JITTER, FRAMES), AXIS)
     start = true.plus(rng.normal(0, rms, FRAMES), rng.normal(0, rms, FRAMES))
-    found = match_projections(displaced(clean, true, 0), start, WIDTH, rounds=20)
-    cells = [f"{z:.2f} / {s:.2f}" for z, s in (errors(shifts, true, clean.angles_deg) for shifts in (start, found))]
+    found = match_projections(displaced(clean, true, seed=0), start, width=WIDTH, rounds=20)
+    cells = [
+        f"{z:.2f} / {s:.2f}"
+        for z, s in (errors(shifts, true, angles_deg=clean.angles_deg) for shifts in (start, found))
+    ]
     return f"| {' | '.join(cells)} |"
 
 
@@ -122,7 +127,10 @@ def network(steps: int) -> Iterator[str]:
     """Lines of a table: PSNR of our own network, and what is wrong with the shifts."""
     clean, truth, true = case(0, "grs")
     angles, z = clean.angles_deg, slice(SIZE // 4, SIZE - SIZE // 4)
-    series, still = displaced(clean, true, 0), dataclasses.replace(clean, images=add_noise(clean.images, DOSE, 0))
+    series, still = (
+        displaced(clean, true, seed=0),
+        dataclasses.replace(clean, images=add_noise(clean.images, PEAK_COUNTS, seed=0)),
+    )
     rough, _ = coarse(series)
     _, fine, _ = align(series, normalise=False)
     fits = {
@@ -133,37 +141,32 @@ def network(steps: int) -> Iterator[str]:
         "aligned, refined": (series, fine, True),
         "never displaced": (still, None, False),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        here = Path(folder)
-        np.save(here / "truth.npy", truth[:, z])
-        for name, (images, found, refine) in fits.items():
-            path, csv, run = (here / f"{name}{ending}" for ending in (".npz", ".csv", ""))
-            np.savez(path, images=images.images, angles=angles)
-            arguments = [f"data.path={path}", f"data.truth={here / 'truth.npy'}", f"run.dir={run}", "logger=csv"]
-            arguments += ["data.background=none", f"data.crop=[{z.start},{z.stop},0,{SIZE}]", "compare.methods=[]"]
-            arguments += ["align.automatic=false", f"align.refine={refine}"]
-            arguments += [f"train.steps={steps}", "train.max_minutes=null"]
-            if found is not None:
-                placed(found, true, angles).save(csv)
-                arguments.append(f"align.shifts={csv}")
-            train.run_experiment(arguments)
-            found = Shifts.load(run / "shifts.csv") if refine else found or Shifts.none(FRAMES)
-            off = errors(found, true, angles) if images is series else (0.0, 0.0)
-            scores = read_metrics(run)["methods"]["dip"]["psnr"]
-            yield f"| {name} | {off[0]:.2f} / {off[1]:.2f} | {np.mean(scores):.2f} | {min(scores):.2f} |"
+    keys = {"automatic": False}
+    for name, (images, found, refine) in fits.items():
+        shifts = None if found is None else placed(found, true, angles_deg=angles)
+        shown = (images if shifts is None else apply(images, shifts)).cropped((z.start, z.stop, 0, SIZE))
+        movie = dip4d.reconstruct(
+            shown, truth=truth[:, z], steps=steps, progress=False, align=keys | {"refine": refine}
+        )
+        shifts = Shifts.none(FRAMES) if shifts is None else shifts
+        if movie.shifts is not None:
+            shifts = shifts.plus(movie.shifts.z, movie.shifts.s)
+        off = errors(shifts, true, angles_deg=angles) if images is series else (0.0, 0.0)
+        scores = movie.metrics
+        yield f"| {name} | {off[0]:.2f} / {off[1]:.2f} | {scores['psnr_mean']:.2f} | {scores['psnr_worst']:.2f} |"
 
 
 def needle(data: Path, out: Path, binning: int) -> None:
     """Prints the residuals; draws the alignment and cross-sections of both series."""
     import h5py
 
-    raw = read_tilt_series(data / "nist_needle_raw_fei.mrc", data / "nist_needle.rawtlt", "x")
+    raw = read_tilt_series(data / "nist_needle_raw_fei.mrc", data / "nist_needle.rawtlt", tilt_axis="x")
     with h5py.File(data / "nist_needle_aligned.hspy") as file:
         images = file["Experiments/__unnamed__/data"][:].transpose(0, 2, 1)
     nist = TiltSeries(images, np.loadtxt(data / "nist_needle_aligned.rawtlt"))
     raw, nist = (s.without_background("auto").binned(binning) for s in (raw, nist))
     began = time.monotonic()
-    aligned, shifts, report = align(raw, normalise=False, progress=print)
+    aligned, shifts, report = align(raw, normalise=False, report=print)
     seconds = time.monotonic() - began
     rows = np.zeros(raw.shape[1], bool)
     rows[60 // binning : 195 // binning] = True  # the needle, without the ends that come and go
@@ -171,7 +174,7 @@ def needle(data: Path, out: Path, binning: int) -> None:
     for name, series in (("raw", raw), ("aligned here", aligned), ("aligned by NIST", nist)):
         print(f"| {name} | {sirt_residual(series, rows=rows):.4f} |")
     print(f"axis turned {shifts.rotation_deg:+.2f} deg; windows of {report['window']}; {seconds:.0f} s")
-    draw_alignment(raw, aligned, shifts, report, out / "needle_alignment.png")
+    draw_alignment(raw, aligned, path=out / "needle_alignment.png", shifts=shifts, report=report)
     draw_sections({"raw": raw, "aligned here": aligned, "aligned by NIST": nist}, binning, out / "needle_sections.png")
 
 

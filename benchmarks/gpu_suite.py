@@ -26,7 +26,7 @@ from common import RESULTS, save, show, side_by_side  # first: it sets up OpenMP
 # isort: split
 import torch
 
-from dip4d.algorithms import sirt
+from dip4d.conventional.algorithms import sirt
 from dip4d.projector import Geometry, Projector
 
 DEVICE = "cuda"
@@ -133,16 +133,17 @@ def reconstruction() -> dict:
 
 def step() -> dict:
     """A training step of 128^3 x 100, and how much of it is the projector, both ways."""
-    from dip4d.loss import SquaredError
-    from dip4d.networks import BoundedLowRank, Decoder
-    from dip4d.physics import Microscope
+    from dip4d.reconstruction.forward_model import Microscope
+    from dip4d.reconstruction.losses import SquaredError
+    from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder
 
     size, slices, times = 128, 8, 100
-    network = BoundedLowRank(Decoder((size, size), 10, size, 10, 32, 4), 10, 0.3, 1.0).to(DEVICE)
+    decoder = Decoder((size, size), 10, n_z=size, images=10, channels=32, octaves=4)
+    network = BoundedLowRank(decoder, 10, damping=0.3, intensity_bound=1.0, windows=10).to(DEVICE)
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
     microscope, loss = Microscope((size, size), size), SquaredError(float(size))
     z = torch.arange(slices, device=DEVICE).float()
-    progress = torch.linspace(0, 1, times, device=DEVICE).expand(slices, -1)
+    tau = torch.linspace(0, 1, times, device=DEVICE).expand(slices, -1)
     angles = (torch.rand(slices, times, device=DEVICE) - 0.5) * math.radians(140)
     rows = torch.rand(slices, times, size, device=DEVICE)
     volume = torch.rand(slices * times, size, size, device=DEVICE)
@@ -150,8 +151,8 @@ def step() -> dict:
     y = A(volume)
 
     def train() -> None:
-        shown = microscope.back_project(rows, angles, progress, windows=10)
-        value = loss(microscope.project(network.render(network.features(z, shown), progress), angles), rows)
+        shown = microscope.back_project(rows, angles, tau=tau, windows=10)
+        value = loss(microscope.project(network.render(network.features(z, shown), tau), angles), rows)
         optimizer.zero_grad()
         value.backward()
         optimizer.step()

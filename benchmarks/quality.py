@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import sys
 import time
-import warnings
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from common import RESULTS, environment
 
@@ -32,14 +32,16 @@ import lightning as L
 import numpy as np
 import torch
 
-from dip4d.algorithms import evenly
-from dip4d.build import build_module, build_rows, load_data, make_trainer, without_jumps
-from dip4d.config import Config, load_config
-from dip4d.conventional import Conventional
-from dip4d.data import TiltRows, choose_held_out
-from dip4d.metrics import all_scores, psnr
-from dip4d.module import DIP4D
-from dip4d.pilot import find_motion
+import dip4d
+from dip4d.config.schema import Config
+from dip4d.conventional.baselines import Conventional
+from dip4d.experiment.inputs import align_if_jittery
+from dip4d.indices import evenly
+from dip4d.measures.image_quality import all_scores, psnr
+from dip4d.reconstruction.data import TiltRows
+from dip4d.reconstruction.module import DIP4D
+from dip4d.reconstruction.split import choose_split
+from dip4d.tilt_series import TiltSeries
 
 MAIN = ("nanostar", "alloying", "nanostar_alloying")
 ALL = (*MAIN, "nanocage", "sintering", "drift", "event", "growth")
@@ -52,17 +54,21 @@ LOOKS, LOOKED_AT = 8, 12  # how often the quality is measured during a fit, and 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the cases of a part are: voxels across and along the axis, images, seconds of a fit."""
+    """How large the cases of a part are: voxels across and along the axis, images, seconds of a fit; what conventional
+    methods try, and settings of the fits.
+    """
 
     size: int
-    depth: int
+    n_z: int
     frames: int
     seconds: float
-    overrides: tuple[str, ...] = ()
+    windows: tuple[int, ...] = tuple(Config().compare.windows)
+    iterations: int = Config().compare.iterations
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 SIZES = {
-    "small": Size(48, 24, 60, 120, ("compare.windows=[5,10,20,30,40]",)),
+    "small": Size(48, 24, 60, 120, (5, 10, 20, 30, 40)),
     "standard": Size(64, 64, 100, 480),
     "full": Size(128, 128, 100, 300),
     "cage": Size(100, 100, 100, 600),
@@ -77,13 +83,13 @@ class Case:
     specimen: str
     method: str
     scheme: str = "grs"
-    dose: float = 500
+    peak_counts: float = 500
     jitter: float = 0
     seed: int = SEEDS[0]
 
     @property
     def name(self) -> str:
-        data = f"{self.scheme} dose{self.dose:g} jitter{self.jitter:g} seed{self.seed}"
+        data = f"{self.scheme} counts{self.peak_counts:g} jitter{self.jitter:g} seed{self.seed}"
         return f"{self.size} {self.specimen} {data} {self.method}"
 
     @property
@@ -100,7 +106,7 @@ def cases(part: str) -> list[Case]:
         ]
     if part == "full":
         return [Case("full", s, m) for s in MAIN[2:] for m in ("sirt_frozen", "dip", "dipster")] + [
-            Case("cage", "nanocage", m, dose=0) for m in ("sirt_frozen", "dip", "voxels", "dipster")
+            Case("cage", "nanocage", m, peak_counts=0) for m in ("sirt_frozen", "dip", "voxels", "dipster")
         ]
     if part == "standard":
         specimens = (*MAIN, "nanocage")
@@ -114,7 +120,8 @@ def cases(part: str) -> list[Case]:
     base += [Case("small", s, m) for s in ALL for m in ("dipster", "voxels")]
     base += [Case("small", "static", m) for m in ("dip", "dipster", "sirt_window")]
     changed = (
-        {"scheme": "pingpong"}, {"scheme": "incremental"}, {"dose": 0}, {"dose": 1000}, {"dose": 200}, {"jitter": 1}
+        {"scheme": "pingpong"}, {"scheme": "incremental"}, {"peak_counts": 0}, {"peak_counts": 1000},
+        {"peak_counts": 200}, {"jitter": 1}
     )  # fmt: skip
     for specimen in ("nanostar_alloying", "nanocage"):
         base += [
@@ -126,22 +133,8 @@ def cases(part: str) -> list[Case]:
     return base + others + [replace(c, seed=seed) for seed in SEEDS[1:] for c in base[: 2 * len(ALL)]]
 
 
-def configuration(case: Case) -> Config:
-    size = SIZES[case.size]
-    return load_config(
-        [
-            *([f"network={case.method}"] if case.method in NETWORKS else []),
-            *size.overrides,
-            f"simulate={{specimen: {case.specimen}, size: {size.size}, depth: {size.depth}, frames: {size.frames}, "
-            f"scheme: {case.scheme}, dose: {case.dose}, jitter: {case.jitter}}}",
-            f"run.seed={case.seed}",
-            "train.max_minutes=null",
-        ]
-    )
-
-
 class Looks(L.Callback):
-    """Measures the quality now and then during a fit, off its clock, on evenly spread frames."""
+    """Measures the quality now and then during a fit, off its clock, on evenly spread frames, and at its end."""
 
     def __init__(self, truth: np.ndarray, seconds: float) -> None:
         self.truth, self.next, self.pause = truth, 0.0, seconds / LOOKS
@@ -153,73 +146,85 @@ class Looks(L.Callback):
             with module.averaged.used():
                 self.look(trainer, module)
 
+    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:  # by now the module has chosen its weights
+        self.look(trainer, module)
+
     def look(self, trainer: L.Trainer, module: DIP4D) -> None:
         began, training = time.monotonic(), module.training
         self.next = module.schedule.elapsed()
         module.eval()
         data: TiltRows = trainer.datamodule
-        volumes = module.volumes(data, data.progress[self.frames])
-        values = [
-            psnr(v.numpy(), self.truth[t], float(self.truth.max())) for v, t in zip(volumes, self.frames, strict=True)
-        ]
+        volumes, data_range = module.volumes(data, data.tau[self.frames]), float(self.truth.max())
+        pairs = zip(volumes, self.truth[self.frames], strict=True)
+        values = [psnr(volume.numpy(), true, data_range=data_range) for volume, true in pairs]
         self.curve.append(
             {
                 "seconds": round(self.next, 1),
                 "step": trainer.global_step,
                 "psnr": round(float(np.mean(values)), 3),
-                "held_out": round(module.held_out_error(data), 5),
+                "validation_error": round(module.validation_error(data), 5),
             }
         )
         module.train(training)
         module.schedule.pause(time.monotonic() - began)
 
 
-def fit(
-    case: Case, config: Config, series, truth: np.ndarray, held_out: torch.Tensor
-) -> tuple[list[dict], DIP4D, TiltRows]:
-    began = time.monotonic()
-    motion = find_motion(config, series, held_out)
-    data = build_rows(config, series, held_out, motion=motion)
-    module = build_module(config, series, began, motion=motion)
-    module.schedule.seconds = SIZES[case.size].seconds
-    module.schedule.began = began
-    looks = Looks(truth, SIZES[case.size].seconds)
-    trainer = make_trainer(config, [looks], logger=False, steps=data.steps)
-    trainer.fit(module, data)
-    module.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    looks.look(trainer, module)
-    return looks.curve, module, data
+def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
+    """What is kept of a fit, and its volumes."""
+    size = SIZES[case.size]
+    looks = Looks(truth, size.seconds)
+    movie = dip4d.reconstruct(
+        series,
+        max_minutes=size.seconds / 60,
+        progress=False,
+        callbacks=[looks],
+        network=case.method,
+        run={"seed": case.seed},
+        data={"test_images": 0},
+        **size.settings,
+    )
+    last, parameters = looks.curve[-1], movie.metrics["parameters"]
+    kept = {"curve": looks.curve, "seconds": last["seconds"], "steps": last["step"], "parameters": parameters}
+    return kept, movie.frames()
+
+
+def conventional(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
+    """What is kept of a conventional reconstruction at its best settings against the truth, and its volumes."""
+    size = SIZES[case.size]
+    series, _ = align_if_jittery(series, Config().align)
+    at_work = Conventional(
+        series,
+        choose_split(series, Config().data.validation_rows, seed=case.seed).validation_rows,
+        truth=truth,
+        iterations=size.iterations,
+        windows=size.windows,
+        peak_counts=case.peak_counts,
+        seed=case.seed,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+    )
+    baseline = at_work.baseline(case.method)
+    kept = {"settings": baseline.settings, "validation_error": baseline.validation_error}
+    return kept, map(baseline.volume, range(len(truth)))
 
 
 def compute(case: Case) -> dict:
     """Runs a case; returns its scores, as they are kept."""
-    config = configuration(case)
-    L.seed_everything(case.seed, verbose=False)
-    series, truth = load_data(config)
-    series, _ = without_jumps(config, series)
-    held_out = choose_held_out(*series.shape[:2], config.data.hold_out, case.seed)
+    size = SIZES[case.size]
+    series, truth = dip4d.simulate(
+        case.specimen,
+        size.size,
+        n_z=size.n_z,
+        frames=size.frames,
+        scheme=case.scheme,
+        peak_counts=case.peak_counts,
+        jitter=case.jitter,
+        seed=case.seed,
+    )
     began = time.monotonic()
-    result: dict = {}
-    if case.method in NETWORKS:
-        curve, module, data = fit(case, config, series, truth, held_out)
-        result |= {
-            "curve": curve,
-            "seconds": module.schedule.elapsed(),
-            "steps": curve[-1]["step"],
-            "parameters": sum(p.numel() for p in module.parameters()),
-        }
-        volumes = (v.numpy() for v in module.volumes(data, data.progress))
-    else:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        conventional = Conventional(
-            series, held_out, truth, config.compare.iterations, config.compare.windows, case.dose, case.seed, device
-        )
-        baseline = conventional.baseline(case.method)
-        result |= {"settings": baseline.settings, "held_out": baseline.held_out}
-        volumes = (baseline.volume(t) for t in range(len(truth)))
+    kept, volumes = (fitted if case.method in NETWORKS else conventional)(case, series, truth)
     scores = all_scores(volumes, truth)
-    result.setdefault("seconds", time.monotonic() - began)
-    return result | {name: [round(v, 5) for v in values] for name, values in scores.items()}
+    kept.setdefault("seconds", time.monotonic() - began)
+    return kept | {name: [round(v, 5) for v in values] for name, values in scores.items()}
 
 
 def read(size: str) -> dict[str, dict]:
@@ -260,7 +265,7 @@ def summary(result: dict, frozen: dict | None) -> dict[str, float]:
 
 
 def lost_by_stopping(result: dict) -> float:
-    """How much better, in dB, the best moment of the fit was than the one that held-out rows chose."""
+    """How much better, in dB, the best moment of the fit was than the one that validation rows chose."""
     curve = result.get("curve")
     return max(c["psnr"] for c in curve) - curve[-1]["psnr"] if curve else math.nan
 
@@ -272,7 +277,7 @@ def table(results: dict[str, dict]) -> str:
     groups: dict[tuple, list[dict[str, float]]] = {}
     for case in results.values():
         frozen = results.get(case_of(case | {"method": "sirt_frozen"}).name)
-        key = tuple(case[k] for k in ("specimen", "scheme", "dose", "jitter", "method"))
+        key = tuple(case[k] for k in ("specimen", "scheme", "peak_counts", "jitter", "method"))
         groups.setdefault(key, []).append(summary(case, frozen))
     order = lambda k: (k[1] != "grs", k[2] != 500, k[3], (*ALL, "static").index(k[0]), k[1:4], METHODS.index(k[4]))
     lines = [
@@ -280,8 +285,8 @@ def table(results: dict[str, dict]) -> str:
         "|---" * 3 + "|--:" * (len(columns) + 1) + "|",
     ]
     for key in sorted(groups, key=order):
-        specimen, scheme, dose, jitter, method = key
-        data = f"{scheme}, dose {dose:g}" + (f", jitter {jitter:g} px" if jitter else "")
+        specimen, scheme, counts, jitter, method = key
+        data = f"{scheme}, {counts:g} counts" + (f", jitter {jitter:g} px" if jitter else "")
         cells = []
         for column in columns:
             values = [row[column] for row in groups[key] if column in row and not math.isnan(row[column])]
@@ -303,7 +308,7 @@ def draw(size: str, results: dict[str, dict]) -> Path:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    base = [r for r in results.values() if (r["scheme"], r["dose"], r["jitter"]) == ("grs", 500, 0)]
+    base = [r for r in results.values() if (r["scheme"], r["peak_counts"], r["jitter"]) == ("grs", 500, 0)]
     specimens = [s for s in ALL if any(r["specimen"] == s for r in base)]
     colours = dict(
         zip(
@@ -355,8 +360,6 @@ def main() -> None:
     if arguments.list:
         print("\n".join(c.name for c in todo))
         return
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
     for i, case in enumerate([] if arguments.draw else todo):
         print(f"[{i + 1}/{len(todo)}] {case.name}", end="  ", flush=True)
         result = compute(case)

@@ -18,7 +18,7 @@ import astra
 import numpy as np
 import torch
 
-from dip4d.algorithms import sirt
+from dip4d.conventional.algorithms import sirt
 from dip4d.projector import Geometry, Projector
 
 
