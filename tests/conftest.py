@@ -1,8 +1,10 @@
-"""Real configurations, shrunken; real files, where they are at hand."""
+"""Real configurations, shrunken; real files, where they are at hand; what the library logs."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,23 @@ def small() -> list[str]:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[logging.LogRecord]]:
+    """What the library logs during the test, as it comes, whether or not a command prints it."""
+    library, records = logging.getLogger("dip4d"), []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    handler, level = Keep(), library.level
+    library.addHandler(handler)
+    library.setLevel(logging.INFO)
+    yield records
+    library.removeHandler(handler)
+    library.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ import pytest
 
 @pytest.fixture
 def quality(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     module = importlib.import_module("quality")
-    tiny = module.Size(16, 8, 12, 3, ("compare.windows=[6]", "compare.iterations=10", "network.channels=16"))
+    tiny = module.Size(16, 8, 12, 3, (6,), 10, {"network.channels": 16})
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setitem(module.SIZES, "small", tiny)
     listed = [module.Case("small", "nanostar", m) for m in ("sirt_frozen", "dip", "tddip")]
@@ -31,7 +31,7 @@ def test_what_is_computed_is_not_computed_again(quality, tmp_path, monkeypatch, 
     for result in results.values():
         assert len(result["psnr"]) == len(result["mass"]) == 12
         assert len(result["change"]) == 11
-    ours = results["small nanostar grs dose500 jitter0 seed11 dip"]
+    ours = results["small nanostar grs counts500 jitter0 seed11 dip"]
     steps = [look["step"] for look in ours["curve"]]
     assert steps == sorted(steps)
     assert steps[-1] == ours["steps"] > 0
@@ -44,7 +44,7 @@ def test_what_is_computed_is_not_computed_again(quality, tmp_path, monkeypatch, 
     monkeypatch.setattr(sys, "argv", ["quality.py", "--small", "--list", "--again", "--only", "nanostar", "dip"])
     capsys.readouterr()
     quality.main()
-    assert capsys.readouterr().out.split("\n")[:-1] == ["small nanostar grs dose500 jitter0 seed11 dip"]
+    assert capsys.readouterr().out.split("\n")[:-1] == ["small nanostar grs counts500 jitter0 seed11 dip"]
 
 
 def test_the_summary_of_known_scores(quality):
@@ -65,7 +65,7 @@ def test_the_summary_of_known_scores(quality):
 
 
 def test_every_part_lists_cases_with_names_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     quality = importlib.import_module("quality")
     for part in ("quick", "small", "standard", "full"):
         names = [case.name for case in quality.cases(part)]

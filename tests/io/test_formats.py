@@ -145,11 +145,11 @@ def test_tomobase_h5(tmp_path, images):
 def test_a_missing_extra_is_named_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "rsciio", None)
     (tmp_path / "s.dm4").write_bytes(b"some")
-    with pytest.raises(InputError, match=r"pip install -r requirements-formats\.txt"):
+    with pytest.raises(InputError, match="pip install rosettasciio"):
         read_tilt_series(tmp_path / "s.dm4")
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "s.h5").write_bytes(b"some")
-    with pytest.raises(InputError, match=r"h5py.*pip install -r requirements-formats\.txt"):
+    with pytest.raises(InputError, match="pip install h5py"):
         read_tilt_series(tmp_path / "s.h5")
 
 
@@ -266,8 +266,9 @@ def ser(path: Path, images: np.ndarray, seconds: list[int]) -> bytes:
 def test_ser(tmp_path, images):
     pytest.importorskip("rsciio")
     ser(tmp_path / "s_1.ser", images, [100, 102, 104, 109])
-    with pytest.raises(InputError, match=r"no tilt angles.*data\.angles"):
+    with pytest.raises(InputError, match=r"no tilt angles.*name a file of them") as refused:
         read_tilt_series(tmp_path / "s_1.ser")
+    assert refused.value.argument == "angles"
     (tmp_path / "s_1.tlt").write_text("\n".join(map(str, ANGLES)))
     check(read_tilt_series(tmp_path / "s_1.ser"), images, 0.5, times=[0, 2, 4, 9])
 

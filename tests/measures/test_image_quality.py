@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.metrics import all_scores, comparison_rows, dice, psnr, ssim
+from dip4d.measures.image_quality import SCORES, all_scores, comparison_rows, dice, psnr, scored, ssim
 
 
 def test_psnr_of_a_constant_error():
@@ -18,11 +18,11 @@ def test_psnr_of_a_constant_error():
 def test_ssim_of_equal_noisy_and_unlike_volumes():
     rng = np.random.default_rng(0)
     truth = rng.random((16, 16, 16))
-    assert ssim(truth, truth, 1.0) == pytest.approx(1)
-    little, much = (ssim(truth + rng.normal(0, s, truth.shape), truth, 1.0) for s in (0.05, 0.5))
+    assert ssim(truth, truth, data_range=1.0) == pytest.approx(1)
+    little, much = (ssim(truth + rng.normal(0, s, truth.shape), truth, data_range=1.0) for s in (0.05, 0.5))
     assert 1 > little > much > 0
-    assert ssim(2 * truth, truth, 1.0) < 0.9  # nothing is rescaled
-    assert ssim(truth, 1 - truth, 1.0) < 0
+    assert ssim(2 * truth, truth, data_range=1.0) < 0.9  # nothing is rescaled
+    assert ssim(truth, 1 - truth, data_range=1.0) < 0
 
 
 def test_the_table_tells_mean_and_worst():
@@ -38,12 +38,12 @@ def test_the_table_tells_mean_and_worst():
         "psnr worst": 30.0,
         "ssim mean": 0.95,
         "ssim worst": 0.9,
-        "held-out rows": 0.1,
-        "held-out images": None,
-        "held-out images, less their noise": None,
+        "validation rows": 0.1,
+        "test images": None,
+        "test images, less their noise": None,
     }
-    assert frozen["held-out images, less their noise"] == 0.05
-    assert (frozen["psnr mean"], frozen["ssim mean"], frozen["held-out rows"]) == (20.0, None, None)
+    assert frozen["test images, less their noise"] == 0.05
+    assert (frozen["psnr mean"], frozen["ssim mean"], frozen["validation rows"]) == (20.0, None, None)
 
 
 def test_every_score_of_a_movie():
@@ -64,11 +64,24 @@ def test_every_score_of_a_movie():
     assert sum(all_scores(flicker, truth)["change"]) > 1.5 * 3 * 64
     for name in ("psnr", "ssim"):
         assert all_scores(flicker, truth)[name] == [
-            {"psnr": psnr, "ssim": ssim}[name](v, t, 1.0) for v, t in zip(flicker, truth, strict=True)
+            {"psnr": psnr, "ssim": ssim}[name](v, t, data_range=1.0) for v, t in zip(flicker, truth, strict=True)
         ]
 
 
 def test_dice_of_nothing_is_one():
     nothing = np.zeros((4, 4, 4))
-    assert dice(nothing, nothing, 0.5) == 1
-    assert dice(nothing, nothing + 1, 0.5) == 0
+    assert dice(nothing, nothing, threshold=0.5) == 1
+    assert dice(nothing, nothing + 1, threshold=0.5) == 0
+
+
+def test_frames_are_scored_as_they_pass_and_one_that_is_left_out_has_no_score():
+    truth = np.random.default_rng(0).random((3, 8, 8, 8))
+    frames, found = [truth[0] + 0.1, None, truth[2] * 0.9], {}
+    passed = list(scored(iter(frames), truth, into=found))
+    assert all(a is b for a, b in zip(passed, frames, strict=True))
+    assert set(found) == set(SCORES)
+    for name, function in (("psnr", psnr), ("ssim", ssim)):
+        expected = [
+            None if v is None else function(v, t, data_range=truth.max()) for v, t in zip(frames, truth, strict=True)
+        ]
+        assert found[name] == pytest.approx(expected)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from dip4d import checks
-from dip4d.errors import InputError
-from dip4d.simulate import SCHEMES, SPECIMENS, simulate
+from dip4d.measures import input_checks
+from dip4d.simulation.schemes import SCHEMES
+from dip4d.simulation.simulate import simulate
+from dip4d.simulation.specimens import SPECIMENS
 from dip4d.tilt_series import TiltSeries
 
 
@@ -28,7 +27,7 @@ def blobs(angles_deg: np.ndarray, size: int = 48, drift: float = 0.0, seed: int 
 
 ORDERS = {
     "one sweep": np.linspace(-70, 70, 60),
-    "scattered": SCHEMES["grs"](60, 70, 1),
+    "scattered": SCHEMES["grs"](60, 70),
     "repeated": np.repeat(np.linspace(-70, 70, 20), 3),
 }
 
@@ -38,7 +37,7 @@ ORDERS = {
 def test_tilt_axis_of_a_static_specimen(order, axis):
     images = blobs(ORDERS[order]) + 3
     images = images.transpose(0, 2, 1) if axis == "x" else images
-    found, confidence = checks.tilt_axis(images, ORDERS[order])
+    found, confidence = input_checks.tilt_axis(images, ORDERS[order])
     assert found == axis
     assert 0.9 < confidence <= 1
 
@@ -46,7 +45,7 @@ def test_tilt_axis_of_a_static_specimen(order, axis):
 def test_shifts_and_noise_do_not_hide_the_tilt_axis():
     rng = np.random.default_rng(0)
     images = [np.roll(i, rng.integers(-4, 5, 2), (0, 1)) for i in blobs(ORDERS["one sweep"])]
-    found, confidence = checks.tilt_axis(images + rng.normal(0, 0.01, np.shape(images)), ORDERS["one sweep"])
+    found, confidence = input_checks.tilt_axis(images + rng.normal(0, 0.01, np.shape(images)), ORDERS["one sweep"])
     assert found == "y"
     assert confidence > 0.5
 
@@ -54,7 +53,7 @@ def test_shifts_and_noise_do_not_hide_the_tilt_axis():
 def test_a_blank_image_does_not_hide_the_tilt_axis():
     images = blobs(ORDERS["one sweep"])
     images[5] = 0
-    found, confidence = checks.tilt_axis(images, ORDERS["one sweep"])
+    found, confidence = input_checks.tilt_axis(images, ORDERS["one sweep"])
     assert found == "y"
     assert confidence > 0.9
 
@@ -63,10 +62,10 @@ def test_where_the_tilt_axis_cannot_be_told_the_confidence_is_low():
     grid = np.arange(48) - 23.5
     sphere = np.exp(-(grid[:, None] ** 2 + grid**2) / 50)
     noise = np.random.default_rng(0).normal(0, 0.01, (60, 48, 48))
-    assert checks.tilt_axis(np.tile(sphere, (60, 1, 1)) + noise, ORDERS["one sweep"])[1] < 0.3
-    assert checks.tilt_axis(blobs(np.zeros(20)), np.zeros(20)) == ("y", 0)
-    assert checks.tilt_axis(np.zeros((60, 48, 48)), ORDERS["one sweep"]) == ("y", 0)
-    assert checks.tilt_axis(blobs(ORDERS["one sweep"])[:, :1], ORDERS["one sweep"]) == ("y", 0)
+    assert input_checks.tilt_axis(np.tile(sphere, (60, 1, 1)) + noise, ORDERS["one sweep"])[1] < 0.3
+    assert input_checks.tilt_axis(blobs(np.zeros(20)), np.zeros(20)) == ("y", 0)
+    assert input_checks.tilt_axis(np.zeros((60, 48, 48)), ORDERS["one sweep"]) == ("y", 0)
+    assert input_checks.tilt_axis(blobs(ORDERS["one sweep"])[:, :1], ORDERS["one sweep"]) == ("y", 0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_tilt_axis_of_measured_series(real_data, name, axis, least):
     from dip4d.io import read_tilt_series
 
     series = read_tilt_series(real_data / name)
-    found, confidence = checks.tilt_axis(series.images, series.angles_deg)
+    found, confidence = input_checks.tilt_axis(series.images, series.angles_deg)
     assert found == axis
     assert confidence > least
 
@@ -86,14 +85,14 @@ def test_tilt_axis_of_measured_series(real_data, name, axis, least):
 def test_measured_series_of_jittering_images_have_no_suspects(real_data, name):
     from dip4d.io import read_tilt_series
 
-    assert checks.suspects(read_tilt_series(real_data / name, tilt_axis="y" if "N6" in name else "x")) == []
+    assert input_checks.suspects(read_tilt_series(real_data / name, tilt_axis="y" if "N6" in name else "x")) == []
 
 
 @pytest.mark.parametrize("specimen", SPECIMENS)
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_healthy_dynamic_series_has_no_suspects(specimen, scheme):
-    series, _ = simulate(specimen, 24, 40, scheme, dose=300, seed=3)
-    assert checks.suspects(series) == []
+    series, _ = simulate(specimen, 24, frames=40, scheme=scheme, peak_counts=300, seed=3)
+    assert input_checks.suspects(series) == []
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -104,14 +103,14 @@ def test_thickness_that_grows_with_the_tilt_is_healthy(order):
     beam = np.linspace(1, 0.7, len(angles))
     images = (blobs(angles, drift=6) * film[:, None, None]) * beam[:, None, None]
     images += np.random.default_rng(0).normal(0, 0.02, images.shape)
-    assert checks.suspects(TiltSeries(images, angles)) == []
+    assert input_checks.suspects(TiltSeries(images, angles)) == []
 
 
 def test_a_step_in_time_is_no_outlier():
     angles = ORDERS["scattered"]
     images = blobs(angles)
     images[30:] = 0.6 * np.roll(images[30:], 5, axis=2)
-    assert checks.suspects(TiltSeries(images, angles)) == []
+    assert input_checks.suspects(TiltSeries(images, angles)) == []
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -124,7 +123,7 @@ def test_bad_images_are_found_and_named(order, noise):
     images[23] = 10 + 1.6 * (images[23] - 10)
     images[41] = np.roll(images[41], (9, -7), (0, 1))
     images[58] = 10 + 0.5 * (images[58] - 10)
-    found = {s.frame: s.reason for s in checks.suspects(TiltSeries(images, angles))}
+    found = {s.frame: s.reason for s in input_checks.suspects(TiltSeries(images, angles))}
     assert set(found) == {7, 23, 41, 58}
     assert found[7] == "blank"
     assert "shifted" in found[41]
@@ -140,36 +139,17 @@ def test_nothing_is_said_where_nothing_can_be_known():
     sinogram[9] = 0
     dark = 10 - blobs(angles)
     for images in (wild, sinogram, dark, np.zeros((60, 48, 48))):
-        assert checks.suspects(TiltSeries(images, angles)) == []
+        assert input_checks.suspects(TiltSeries(images, angles)) == []
 
 
 def test_advice_names_the_key_and_counts_what_is_excluded_already():
     images = blobs(ORDERS["scattered"])
     images[[5, 9]] = 0
     series = TiltSeries(images, ORDERS["scattered"])
-    line = checks.advice(series, excluded=[9])
+    line = input_checks.advice(series, excluded=[9])
     assert "5 (blank)" in line
     assert "9 (blank)" not in line
-    assert line.endswith("data.exclude=[5,9]")
-    assert checks.advice(series.without_images([5, 9])) is None
-    assert checks.suspects(series.without_images(range(11, 60))) == []  # too few to judge
-
-
-def test_images_go_with_their_angles_and_times():
-    series = TiltSeries(np.arange(4.0)[:, None, None] * np.ones((4, 2, 3)), [0, 10, 20, 30], [0, 1, 5, 6])
-    rest = series.without_images([2, 0])
-    np.testing.assert_array_equal(rest.images[:, 0, 0], [1, 3])
-    np.testing.assert_array_equal(rest.angles_deg, [10, 30])
-    np.testing.assert_array_equal(rest.times_s, [1, 6])
-    for wrong in ([4], [-1], [0, 1, 2]):
-        with pytest.raises(InputError, match=r"data\.exclude"):
-            series.without_images(wrong)
-
-
-def test_irregular_times_and_repeated_angles():
-    times = np.array([0, 0.5, 0.5, 90, 3600.25])
-    series = TiltSeries(np.ones((5, 2, 2)), [10, 10, -10, -10, 10], times[[4, 0, 1, 3, 2]]).in_time_order()
-    np.testing.assert_array_equal(series.times_s, times)
-    np.testing.assert_allclose(series.progress, times / times[-1])
-    still = replace(series, times_s=np.full(5, 7.0))
-    np.testing.assert_array_equal(still.progress, 0)
+    assert line.endswith("leave them out with exclude=[5,9]")
+    assert input_checks.advice(series, excluded=[9], key="data.exclude").endswith("with data.exclude=[5,9]")
+    assert input_checks.advice(series.without_images([5, 9])) is None
+    assert input_checks.suspects(series.without_images(range(11, 60))) == []  # too few to judge

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.resolution import (
+from dip4d.measures.resolution import (
     half_bit,
     in_words,
     mean_correlation,
@@ -37,7 +37,7 @@ def test_identical_volumes_agree_up_to_nyquist(shape):
 def test_independent_noise_does_not_agree():
     fsc = shell_correlation(noise(0), noise(1))
     assert np.abs(fsc.correlation[4:]).max() < 0.2
-    assert resolution_nm(fsc, 1.0, half_bit) > 8
+    assert resolution_nm(fsc, 1.0, threshold=half_bit) > 8
 
 
 def test_opposite_volumes_correlate_negatively():
@@ -51,7 +51,7 @@ def test_agreement_up_to_a_known_frequency(cutoff, threshold):
     shared = low_passed(noise(0, (48, 48, 48)), cutoff)
     a, b = (shared + n - low_passed(n, cutoff) for n in (noise(1, shared.shape), noise(2, shared.shape)))
     fsc = shell_correlation(a, b)
-    assert resolution_nm(fsc, 2.0, threshold) == pytest.approx(2.0 / cutoff, rel=0.1)
+    assert resolution_nm(fsc, 2.0, threshold=threshold) == pytest.approx(2.0 / cutoff, rel=0.1)
 
 
 def test_signal_to_noise_sets_the_correlation():

@@ -8,28 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from dip4d.data import TiltRows, choose_held_out
-from dip4d.networks import BoundedLowRank, Decoder
-from dip4d.physics import Microscope
-from dip4d.refinement import PoseRefinement
-from dip4d.shifts import Shifts, apply
-from dip4d.simulate import simulate
-from tests.test_alignment import displaced, error, random_shifts
+from dip4d.alignment.shifts import Shifts, apply
+from dip4d.reconstruction.data import TiltRows
+from dip4d.reconstruction.forward_model import Microscope
+from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder
+from dip4d.reconstruction.pose_refinement import PoseRefinement
+from dip4d.reconstruction.split import Split, choose_validation_rows
+from tests.helpers import displaced_alloying, error
 
 SIZE, FRAMES = 24, 40
 
 
 @pytest.fixture(scope="module")
 def changing():
-    clean, _ = simulate("nanostar_alloying", SIZE, FRAMES, "grs", 0, seed=0)
-    true = random_shifts(FRAMES, 1.0, axis=0.5)
-    return displaced(clean, true, 500), true
+    """A particle that changes, displaced, and by how much."""
+    return displaced_alloying(SIZE, FRAMES, 1.0, axis=0.5)[1:]
 
 
 def indices(series) -> tuple[torch.Tensor, torch.Tensor]:
     """All positions z (Z,) and all images t (Z, T)."""
-    frames, depth, _ = series.shape
-    return torch.arange(depth), torch.arange(frames).expand(depth, -1)
+    frames, n_z, _ = series.shape
+    return torch.arange(n_z), torch.arange(frames).expand(n_z, -1)
 
 
 def test_nothing_changes_before_anything_is_learned(changing):
@@ -57,7 +56,7 @@ def test_rows_are_read_where_the_image_is_displaced_to(changing):
 
 def test_what_cannot_be_known_is_never_learned(changing):
     series, _ = changing
-    theta, time = np.deg2rad(series.angles_deg), series.progress
+    theta, time = np.deg2rad(series.angles_deg), series.tau
     for drift in (1, 3):
         poses = PoseRefinement(series, tilt=True, drift=drift)
         with torch.no_grad():
@@ -88,37 +87,27 @@ def test_noise_does_not_pull_rows_in_between(changing):
     assert abs(float((slope * sign).sum())) < 0.05 * float(rows.detach().square().mean())
 
 
-def test_the_microscope_moves_rows_with_the_shift():
-    microscope = Microscope((16, 16), 16)
-    slices = torch.zeros(1, 2, 16, 16)
-    slices[..., 6:10, 7:9] = 1
-    angles, shift = torch.zeros(1, 2), torch.tensor([[0.0, 2.0]])
-    rows = microscope.project(slices, angles, shift)
-    torch.testing.assert_close(rows[0, 1, 2:], rows[0, 0, :-2])
-    torch.testing.assert_close(rows[:, :1], microscope.project(slices[:, :1], angles[:, :1]))
-    seen = microscope.back_project(rows, angles, torch.tensor([[0.0, 1.0]]), 1, shift)
-    assert seen[0, 0].sum(0).argmax() in (7, 8)
-
-
 def fit(series, poses: PoseRefinement, steps: int) -> list[float]:
     """A small fit of a bounded low-rank network together with the poses; returns the losses."""
     torch.manual_seed(0)
-    frames, depth, bins = series.shape
-    network = BoundedLowRank(Decoder((bins, bins), 5, depth, 0, 16, octaves=3), 5, 0.3, brightest=1.0)
+    frames, n_z, bins = series.shape
+    decoder = Decoder((bins, bins), 5, n_z=n_z, images=0, channels=16, octaves=3)
+    network = BoundedLowRank(decoder, 5, damping=0.3, intensity_bound=1.0)
     microscope = Microscope((bins, bins), bins)
     parameters = [*network.parameters(), *(p for p in poses.parameters() if p.requires_grad)]
-    optimiser = torch.optim.Adam(parameters, 5e-3, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
-    data = TiltRows(series, choose_held_out(frames, depth, 0.0, 0), 8, steps, 0)
-    progress, brightest, losses = data.progress, float(series.images.max()), []
+    optimizer = torch.optim.Adam(parameters, 5e-3, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    none = choose_validation_rows((n_z, frames), 0.0, seed=0)
+    data = TiltRows(series, Split(none), slices=8, steps=steps, seed=0)
+    tau, peak, losses = data.tau, float(series.images.max()), []
     for _ in range(steps):
-        z = torch.randperm(depth)[:8]
-        slices = network.render(network.features(z.float(), None), progress.expand(len(z), -1))
+        z = torch.randperm(n_z)[:8]
+        slices = network.render(network.features(z.float(), None), tau.expand(len(z), -1))
         rows, shift = poses(z, data.batch(z).rows)
-        loss = 100 * ((microscope.project(slices, rows.angles, shift) - rows.values) / brightest).square().mean()
-        optimiser.zero_grad()
+        loss = 100 * ((microscope.project(slices, rows.angles, shift=shift) - rows.values) / peak).square().mean()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         losses.append(float(loss.detach()))
     return losses

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dip4d.averaging import AveragedWeights, BestWeights
+from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 
 
 def hopping(decay: float, steps: int) -> tuple[nn.Linear, AveragedWeights]:
@@ -74,7 +74,7 @@ def offered(*errors: float) -> BestWeights:
     """Weights of 1, 2, 3 ... with these errors."""
     best = BestWeights()
     for step, error in enumerate(errors, start=1):
-        best.offer(step, error, constant(nn.Linear(3, 2), step))
+        best.offer(step, error, network=constant(nn.Linear(3, 2), step))
     return best
 
 
@@ -98,7 +98,7 @@ def test_their_mean_is_taken_unless_it_is_worse_than_they_are(error, weight):
 
 def test_the_same_step_counts_once():
     best = offered(0.1, 0.1)
-    best.offer(2, 0.1, constant(nn.Linear(3, 2), 2))
+    best.offer(2, 0.1, network=constant(nn.Linear(3, 2), 2))
     assert torch.allclose(best.mean()["bias"], torch.tensor(1.5))
 
 

@@ -1,0 +1,75 @@
+"""The whole alignment: on specimens that change while the series is taken, and on a measured needle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from dip4d.alignment.align import align, aligned_if_better
+from dip4d.alignment.residual import sirt_residual
+from dip4d.alignment.shifts import Shifts
+from dip4d.io import read_tilt_series
+from dip4d.simulation.simulate import jitter_shifts, simulate
+from dip4d.tilt_series import TiltSeries
+from tests.helpers import error
+
+
+def test_jitter_and_an_axis_offset_are_recovered(changing):
+    """The whole of it; 2 px rms, 3 px off. Slower runs at full size are in benchmarks/alignment.py."""
+    clean, measured, true = changing
+    aligned, found, report = align(measured, rounds=5)
+    assert max(error(found, true, clean.angles_deg)) < 0.25
+    assert report["sirt_residual_after"] < 0.6 * report["sirt_residual_before"]
+    assert report["sirt_residual_after"] < 1.05 * sirt_residual(clean) + 0.05
+    assert aligned.images.shape == measured.images.shape
+    json.dumps(report)
+
+
+def test_images_aligned_if_better_show_the_specimen_in_its_place():
+    clean, _ = simulate("nanostar", 32, frames=48, scheme="grs", peak_counts=500, seed=3)
+    moved, _ = simulate("nanostar", 32, frames=48, scheme="grs", peak_counts=500, seed=3, jitter=1)
+    told = []
+    series, shifts = aligned_if_better(moved, told.append)
+    true = jitter_shifts(moved.angles_deg, 1, seed=3)
+    assert np.sqrt(np.mean((shifts.z - true[:, 0]) ** 2)) < 0.15
+    assert np.sqrt(np.mean((shifts.across - true[:, 1]) ** 2)) < 0.15
+    assert told
+    assert np.abs(series.images - clean.images).mean() < 0.6 * np.abs(moved.images - clean.images).mean()
+
+
+def test_a_blank_image_is_suspected_and_harms_no_other(changing):
+    clean, measured, true = changing
+    images = measured.images.copy()
+    images[20] = 0
+    _, found, report = align(dataclasses.replace(measured, images=images), rounds=3)
+    assert 20 in report["suspect_images"]
+    keep = np.arange(48) != 20
+    found, true = (Shifts(v.z[keep], v.s[keep], v.axis, v.rotation_deg) for v in (found, true))
+    assert max(error(found, true, clean.angles_deg[keep])) < 0.3
+
+
+def needle(real_data, name: str) -> TiltSeries:
+    """The measured needle, less its background, binned by 4: raw from its microscope, or as NIST aligned it."""
+    if name == "raw":
+        series = read_tilt_series(
+            real_data / "nist_needle_raw_fei.mrc", real_data / "nist_needle.rawtlt", tilt_axis="x"
+        )
+    else:
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(real_data / "nist_needle_aligned.hspy") as file:
+            images = file["Experiments/__unnamed__/data"][:].transpose(0, 2, 1)
+        series = TiltSeries(images, np.loadtxt(real_data / "nist_needle_aligned.rawtlt"))
+    return series.without_background("auto").binned(4)
+
+
+def test_the_raw_needle_is_aligned_as_well_as_its_owners_did(real_data):
+    raw, nist = needle(real_data, "raw"), needle(real_data, "nist")
+    rows = np.zeros(64, bool)
+    rows[15:48] = True  # the needle, without the ends that come and go
+    aligned, shifts, _ = align(raw, normalise=False, rounds=3)
+    assert sirt_residual(raw, rows=rows) > 0.3
+    assert sirt_residual(aligned, rows=rows) < 1.1 * sirt_residual(nist, rows=rows)
+    assert shifts.rotation_deg == pytest.approx(2.79, abs=0.3)  # NIST's own

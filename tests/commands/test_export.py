@@ -1,0 +1,101 @@
+"""`dip4d export` writes what other programs read, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import mrcfile
+import numpy as np
+import pytest
+import tifffile
+
+from dip4d.__main__ import main
+
+TIMES = np.array([0.0, 30.0, 75.5])
+
+
+def test_export_mrc(finished, volumes):
+    assert main(["export", str(finished), "--format", "mrc"]) == 0
+    files = sorted((finished / "export" / "mrc").iterdir())
+    assert [f.name for f in files] == ["frame_000.rec", "frame_001.rec", "frame_002.rec"]
+    for file, volume in zip(files, volumes, strict=True):
+        assert mrcfile.validate(file)
+        with mrcfile.open(file) as mrc:
+            np.testing.assert_array_equal(mrc.data, volume)
+            assert mrc.is_volume()
+            assert float(mrc.voxel_size.x) == pytest.approx(12.5)
+            label = mrc.header.label.tobytes()
+    assert b"75.5 s" in label
+
+
+def test_export_tiff(finished, volumes):
+    assert main(["export", str(finished), "--format", "tiff"]) == 0
+    files = sorted((finished / "export" / "tiff").iterdir())
+    assert len(files) == 3
+    with tifffile.TiffFile(files[2]) as tif:
+        np.testing.assert_array_equal(tif.asarray().squeeze(), volumes[2])
+        pixels = tifffile.xml2dict(tif.ome_metadata)["OME"]["Image"]["Pixels"]
+    assert (pixels["PhysicalSizeZ"], pixels["Plane"][0]["DeltaT"]) == (1.25, 75.5)
+
+
+def test_export_zarr(finished, volumes):
+    zarr = pytest.importorskip("zarr")
+    assert main(["export", str(finished), "--format", "zarr"]) == 0
+    group = zarr.open_group(str(finished / "export" / "volumes.ome.zarr"), mode="r")
+    np.testing.assert_array_equal(group["0"][:], volumes)
+    assert group["0"].chunks == (1, 4, 6, 6)
+    multiscale = group.attrs["ome"]["multiscales"][0]
+    assert [(a["name"], a["unit"]) for a in multiscale["axes"]] == [
+        ("t", "second"), ("z", "nanometer"), ("y", "nanometer"), ("x", "nanometer")
+    ]  # fmt: skip
+    scale = multiscale["datasets"][0]["coordinateTransformations"][0]
+    assert scale == {"type": "scale", "scale": [37.75, 1.25, 1.25, 1.25]}
+    assert group.attrs["times_s"] == TIMES.tolist()
+    assert group.attrs["ome"]["version"] == "0.5"
+
+
+def test_export_npy(finished, volumes):
+    assert main(["export", str(finished), "--format", "npy"]) == 0
+    folder = finished / "export" / "npy"
+    np.testing.assert_array_equal(np.load(folder / "volumes.npy"), volumes)
+    about = json.loads((folder / "volumes.json").read_text())
+    assert about == {"axes": "tzyx", "pixel_nm": 1.25, "times_s": TIMES.tolist()}
+
+
+def test_export_mp4(finished):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    assert main(["export", str(finished), "--format", "mp4"]) == 0
+    frames = ffmpeg.read_frames(str(finished / "export" / "orthoslices.mp4"))
+    width, height = next(frames)["source_size"]
+    assert sum(1 for _ in frames) == 3
+    assert min(width, height) > 200
+
+
+@pytest.mark.parametrize("kind", ["mrc", "npy"])
+def test_export_overwrites_nothing_and_leaves_nothing_half_done(finished, kind, capsys, monkeypatch):
+    out = finished / "there"
+    out.write_text("mine")
+    assert main(["export", str(finished), "--format", kind, "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert out.read_text() == "mine"
+
+    from dip4d.io import export
+
+    def fail(volumes, path, *, times_s, pixel_nm):
+        path.mkdir()
+        raise OSError("no space left")
+
+    monkeypatch.setitem(export.FORMATS, kind, fail)
+    assert main(["export", str(finished), "--format", kind]) == 2
+    assert capsys.readouterr().err == "error: no space left\n"
+    assert not list((finished / "export").iterdir())
+
+
+def test_export_names_a_missing_package(finished, capsys, monkeypatch):
+    for kind, module, package in (("zarr", "zarr", "zarr"), ("mp4", "imageio_ffmpeg", "imageio-ffmpeg")):
+        monkeypatch.setitem(sys.modules, module, None)
+        assert main(["export", str(finished), "--format", kind]) == 2
+        error = capsys.readouterr().err
+        assert f"needs a package that is not installed: pip install {package}" in error
+        assert error.count("\n") == 1

@@ -1,0 +1,59 @@
+"""What a run reads and understands before it begins: bad images are named, jitter is aligned, wrong times refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dip4d.__main__ import main
+from dip4d.alignment.shifts import Shifts
+from dip4d.config.load import load_config
+from dip4d.experiment.inputs import load_data
+from dip4d.io import open_volumes
+from dip4d.simulation.schemes import grs
+from dip4d.simulation.simulate import jitter_shifts, simulate
+from tests.helpers import run
+
+
+def test_irregular_times_repeated_angles_and_a_bad_image(tmp_path, small, capsys, logged):
+    series, truth = simulate("alloying", 16, frames=14, scheme="pingpong", peak_counts=0, seed=0, sweeps=2)
+    assert len(np.unique(series.angles_deg)) < 14
+    images, times = series.images.copy(), np.array([0, 1, 2, 2.5, 9, 9.5, 10, 60, 61, 61, 70, 100, 101, 200.0])
+    images[5] = 0
+    np.savez(tmp_path / "s.npz", images=images, angles=series.angles_deg, times=times)
+    np.save(tmp_path / "truth.npy", truth)
+    where = [f"data.path={tmp_path / 's.npz'}", f"data.truth={tmp_path / 'truth.npy'}"]
+    seen, _ = load_data(load_config([*small, *where]))
+    assert len(seen.images) == 14  # named, not removed
+    (record,) = logged
+    assert record.levelname == "WARNING"
+    assert "5 (blank)" in record.getMessage()
+    assert "data.exclude=[5]" in record.getMessage()
+
+    capsys.readouterr()
+    metrics = run(tmp_path / "run", *small, *where, "data.exclude=[5]", "compare.methods=[sirt_window]")
+    assert "warning" not in capsys.readouterr().out
+    assert [r.levelname for r in logged[1:]].count("WARNING") == 0
+    assert metrics["times_s"] == np.delete(times, 5).tolist()
+    assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (13, 16, 16, 16)
+    assert len(metrics["methods"]["dip"]["psnr"]) == 13
+
+
+@pytest.mark.parametrize("automatic", [True, False])
+def test_images_that_jump_are_aligned_first_and_where_they_lay_is_kept(tmp_path, small, capsys, automatic):
+    jumping = ["simulate={size: 32, frames: 40, jitter: 1}", "train.steps=2", "compare.methods=[sirt_window]"]
+    run(tmp_path / "run", *small, *jumping, f"align.automatic={automatic}")
+    assert ("aligning them" in capsys.readouterr().out) == automatic
+    assert (tmp_path / "run" / "shifts.csv").exists() == automatic
+    if automatic:
+        shifts, true = Shifts.load(tmp_path / "run" / "shifts.csv"), jitter_shifts(grs(40, 70), 1, seed=0)
+        assert np.std(shifts.z - true[:, 0]) < 0.2
+        assert np.std(shifts.across - true[:, 1]) < 0.2
+
+
+def test_a_time_outside_of_the_series_is_refused_before_any_work(tmp_path, small, capsys):
+    assert main(["reconstruct", *small, f"run.dir={tmp_path / 'run'}", "output.times=[0, 11.5]"]) == 2
+    error = capsys.readouterr().err
+    assert "output.times" in error
+    assert "11.5 s" in error
+    assert not (tmp_path / "run").exists()

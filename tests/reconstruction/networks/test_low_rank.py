@@ -1,0 +1,71 @@
+"""Bounded low rank: bounded at any shape, smooth in time, a position and a time of its own, and free voxel maps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder, TimeWarp, VoxelMaps, octaves_of_z
+
+
+def network(shape=(16, 20), images=3, rank=4) -> BoundedLowRank:
+    torch.manual_seed(0)
+    decoder = Decoder(shape, rank, n_z=12, images=images, channels=16, octaves=4)
+    return BoundedLowRank(decoder, rank, damping=0.3, intensity_bound=2.0)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (16, 20), (37, 65), (5, 3)])
+@pytest.mark.parametrize("images", [0, 3])
+def test_orthoslices_of_any_shape_are_bounded(shape, images):
+    net = network(shape, images)
+    seen = torch.randn(2, images, *shape) * 100 if images else None
+    slices = net.render(net.features(torch.tensor([0.0, 7.5]), seen), torch.rand(2, 5))
+    assert slices.shape == (2, 5, *shape)
+    assert slices.min() >= 0
+    assert slices.max() <= 2.0
+    assert slices.std() > 0
+
+
+def test_time_is_smooth_and_each_position_has_its_own():
+    net = network()
+    features = net.features(torch.tensor([2.0, 9.0]), torch.randn(2, 3, 16, 20))
+    times = torch.tensor([[0.2, 0.2001, 0.9], [0.9, 0.2, 0.2001]])
+    slices = net.render(features, times)
+    near, far = (slices[0, 0] - slices[0, 1]).norm(), (slices[0, 0] - slices[0, 2]).norm()
+    assert 0 < near < 0.01 * far
+    alone = net.render(features[:1], times[:1, 2:])
+    torch.testing.assert_close(alone[0, 0], slices[0, 2])
+    assert not torch.allclose(slices[0, 0], slices[1, 1])
+
+
+def test_the_time_warp_begins_as_time_and_can_jump():
+    tau = torch.tensor([0.0, 0.1, 0.1, 0.5, 1.0])  # irregular, two images at once
+    warp = TimeWarp(tau)
+    asked = torch.linspace(0, 1, 21).view(3, 7)
+    torch.testing.assert_close(warp(asked), asked)
+    with torch.no_grad():
+        warp.pace[1] = 2.0  # between 0.1 and 0.5
+    own = warp(asked).detach().flatten()
+    assert (own.diff() > 0).all()
+    assert own[0] == 0
+    assert own[-1] == pytest.approx(1)
+    assert own[10] - own[2] > 0.99  # nearly all that happens
+    torch.testing.assert_close(own[2:11].diff(), own[2:11].diff()[:1].expand(8), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(TimeWarp(torch.zeros(1))(asked), asked)
+
+
+def test_waves_of_z_are_at_least_as_long_as_asked_for():
+    for n_z in (24, 64, 100, 256, 1000):
+        octaves = octaves_of_z(n_z, 12)
+        assert 12 <= n_z / 2 ** (octaves - 2) < 24
+    assert octaves_of_z(2, 12) == 2
+
+
+def test_voxel_maps_begin_as_the_volume_they_are_given():
+    volume = 0.1 + 0.8 * torch.rand(5, 6, 7)
+    net = BoundedLowRank(VoxelMaps(volume, 4, intensity_bound=1.0), 4, damping=0.3, intensity_bound=1.0)
+    slices = net.render(net.features(torch.arange(5.0), None), torch.rand(5, 3))
+    torch.testing.assert_close(slices, volume[:, None].expand(-1, 3, -1, -1), rtol=1e-4, atol=1e-5)
+    maps = VoxelMaps(volume, 1, intensity_bound=1.0)
+    halfway, ends = maps(torch.tensor([1.5]), None), maps(torch.tensor([1.0, 2.0]), None)
+    torch.testing.assert_close(halfway[0], ends.mean(0))

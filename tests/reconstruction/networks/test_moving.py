@@ -1,0 +1,130 @@
+"""A specimen that moves as a whole: where its planes are cut, and that its motion can be learned."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dip4d.reconstruction.networks.low_rank import BoundedLowRank, VoxelMaps
+from dip4d.reconstruction.networks.moving import Moving
+from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+
+N_Z, WIDTH = 12, 16
+
+
+def specimen(place=(5.0, 6.0, 9.0), margin=0) -> BoundedLowRank:
+    """A Gaussian blob at (z, y, x) in planes that reach `margin` beyond the volume, the same at all times."""
+    axes = torch.meshgrid(torch.arange(N_Z + 2 * margin) - margin, *2 * [torch.arange(WIDTH)], indexing="ij")
+    squared = sum((a - p) ** 2 for a, p in zip(axes, place, strict=True))
+    maps = VoxelMaps(torch.exp(-squared / 8), 1, intensity_bound=1.0)
+    return BoundedLowRank(maps, 1, damping=0.0, intensity_bound=1.0)
+
+
+def moving(motion: RigidMotion, margin: int = 0, **blob) -> Moving:
+    return Moving(specimen(margin=margin, **blob), motion, tau=torch.linspace(0, 1, 7), n_z=N_Z, margin=margin)
+
+
+def volume(network: Moving, tau: float) -> torch.Tensor:
+    z = torch.arange(N_Z)
+    return network.render(network.features(z, None), torch.full((N_Z, 1), tau))[:, 0].detach()
+
+
+def centre(v: torch.Tensor) -> list[float]:
+    """(z, y, x) of the bright voxels."""
+    v = (v - 0.2).clamp(min=0)
+    axes = torch.meshgrid(*(torch.arange(n).float() for n in v.shape), indexing="ij")
+    return [float((v * a).sum() / v.sum()) for a in axes]
+
+
+@pytest.mark.parametrize("margin", [0, 3])
+def test_at_rest_it_is_the_specimen_itself(margin):
+    network = moving(RigidMotion(WIDTH / 2), margin)
+    z, tau = torch.tensor([7.0, 0.0, 11.0]), torch.tensor([[0.5, 0.1], [0.1, 0.9], [0.5, 0.5]])
+    slices = network.render(network.features(z, None), tau)
+    own = network.specimen.render(network.specimen.features(z + margin, None), tau)
+    torch.testing.assert_close(slices, own, rtol=1e-4, atol=1e-5)
+
+
+def test_it_travels_along_each_axis():
+    motion = RigidMotion(WIDTH / 2)
+    with torch.no_grad():
+        motion.travel[0] = torch.tensor([0.10, -0.05, 0.08])  # x, y, z
+    network = moving(motion)
+    travel = motion(torch.tensor([1.0]))[1][0].tolist()
+    assert min(map(abs, travel)) > 0.5
+    start, end = centre(volume(network, 0.5)), centre(volume(network, 1.0))
+    assert start == pytest.approx([5.0, 6.0, 9.0], abs=0.1)
+    assert np.subtract(end, start) == pytest.approx(travel[::-1], abs=0.1)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_it_turns_about_the_middle_of_the_volume(axis):
+    motion = RigidMotion(WIDTH / 2)
+    with torch.no_grad():
+        motion.turn[0, axis] = 0.1  # 5 times that, radians, at the end
+    place = np.array([5.0, 6.0, 9.0])
+    middle = np.array([(N_Z - 1) / 2, (WIDTH - 1) / 2, (WIDTH - 1) / 2])
+    x, y, z = (place - middle)[::-1]
+    c, s = math.cos(0.5), math.sin(0.5)
+    turned = {
+        0: (x, c * y - s * z, s * y + c * z),
+        1: (c * x + s * z, y, c * z - s * x),
+        2: (c * x - s * y, s * x + c * y, z),
+    }
+    assert centre(volume(moving(motion), 1.0)) == pytest.approx(middle + turned[axis][::-1], abs=0.1)
+    turn, travel = motion.between(0.5, 1.0)
+    assert turn == pytest.approx(math.degrees(0.5), abs=1e-3)
+    assert travel.norm() == 0
+    assert motion.largest_move() == pytest.approx(2 * math.sin(0.25) * WIDTH / 4, rel=1e-3)
+
+
+def test_what_lies_beyond_the_volume_comes_in():
+    motion = RigidMotion(WIDTH / 2)
+    with torch.no_grad():
+        motion.travel[0, 2] = -0.3
+    network = moving(motion, margin=5, place=(15.0, 8.0, 8.0))
+    assert volume(network, 0.5)[:10].max() < 0.1
+    assert volume(network, 1.0)[10:].max() > 0.8
+
+
+def test_its_change_in_time_is_that_in_its_own_frame():
+    motion = RigidMotion(WIDTH / 2)
+    with torch.no_grad():
+        motion.turn[0, 0] = 0.1
+    network = moving(motion)
+    assert (volume(network, 0.0) - volume(network, 1.0)).abs().max() > 0.1
+    features = network.features(torch.arange(2), None)
+    slices = network.render(features, torch.tensor([[0.0, 1.0]] * 2))
+    still = network.in_specimen_frame(features, slices)
+    assert still.shape == (3, 7, WIDTH, WIDTH)
+    assert (still - still[:, :1]).abs().max() == 0
+
+
+def test_the_gradient_of_the_motion_is_that_of_the_image():
+    torch.manual_seed(0)
+    motion = RigidMotion(WIDTH / 2)
+    with torch.no_grad():
+        motion.turn.normal_(0, 0.02)
+        motion.travel.normal_(0, 0.02)
+    network = moving(motion)
+    weights = torch.randn(N_Z, 1, WIDTH, WIDTH)
+    tau = torch.full((N_Z, 1), 0.8)
+
+    def value() -> torch.Tensor:
+        return (weights * network.render(network.features(torch.arange(N_Z), None), tau)).sum()
+
+    value().backward()
+    for parameter in (motion.turn, motion.travel):
+        step, numeric = 1e-3, torch.zeros_like(parameter)
+        with torch.no_grad():
+            for k in np.ndindex(*parameter.shape):
+                parameter[k] += step
+                high = value()
+                parameter[k] -= 2 * step
+                numeric[k] = (high - value()) / (2 * step)
+                parameter[k] += step
+        assert parameter.grad.norm() > 0
+        assert (parameter.grad - numeric).norm() < 0.03 * numeric.norm()

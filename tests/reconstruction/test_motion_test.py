@@ -1,0 +1,59 @@
+"""Whether the specimen moves as a whole is found where it does, and only from what may be seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dip4d.config.load import load_config
+from dip4d.config.schema import Config
+from dip4d.experiment.inputs import load_data
+from dip4d.reconstruction.motion_test import find_motion, without_rows
+from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
+from dip4d.tilt_series import TiltSeries
+
+
+def problem(specimen: str, *more: str) -> tuple[TiltSeries, Split, Config]:
+    """A series, truth apart, with validation rows, and a configuration."""
+    size = f"simulate={{specimen: {specimen}, size: 24, n_z: 14, frames: 30, peak_counts: 2000}}"
+    config = load_config([size, "train.max_minutes=null", "trainer.accelerator=cpu", *more])
+    series, _ = load_data(config)
+    return series, Split(choose_validation_rows((14, 30), 0.05, seed=0)), config
+
+
+def test_a_motion_is_found_where_there_is_one():
+    series, split, config = problem("drift")
+    motion = find_motion(series, Split(split.validation_rows, rows_of([7], (14, 30))), settings=config)
+    turn, travel = motion.between()
+    assert turn == pytest.approx(40, abs=4)
+    assert float(travel.norm()) == pytest.approx(0.12 * 12, abs=0.7)
+    assert find_motion(series, split, settings=load_config(["network.motion=never"])) is None
+
+
+def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test._short_fit", None)
+    series, split, config = problem("drift", "simulate.scheme=incremental")
+    assert find_motion(series, split, settings=config) is None
+
+
+@pytest.mark.parametrize("argument", ["network=voxels", "align.refine=true"])
+def test_no_motion_is_looked_for_where_none_can_be_followed(monkeypatch, argument):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test._short_fit", None)
+    series, split, config = problem("drift", argument)
+    assert find_motion(series, split, settings=config) is None
+
+
+def test_a_change_is_not_taken_for_a_motion():
+    series, split, config = problem("alloying")
+    assert find_motion(series, split, settings=config) is None
+
+
+def test_validation_rows_do_not_tell_the_motion():
+    series, split, _ = problem("drift")
+    images, aside = series.images.copy(), split.validation_rows.T.numpy()
+    images[aside] = 1e6
+    spoiled = without_rows(TiltSeries(images, series.angles_deg), split.validation_rows)
+    clean = without_rows(series, split.validation_rows)
+    np.testing.assert_array_equal(spoiled.images, clean.images)
+    np.testing.assert_array_equal(clean.images[~aside], series.images[~aside])
+    assert np.abs(clean.images - series.images).max() < 0.5 * series.images.max()

@@ -1,0 +1,89 @@
+"""The table and the figures say what lies in the files of a run, those of the version before too, and nothing else."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from dip4d.errors import InputError
+from dip4d.measures.image_quality import ERRORS
+from dip4d.report.orthoslices import densest_z, orthoslices
+from dip4d.report.run_report import draw_figures, print_table, summarise
+
+METRICS = {
+    "methods": {
+        "dip": {"psnr": [30.0, 40.0], "ssim": [0.9, 1.0]},
+        "sirt_whole": {"psnr": [20.0, None], "ssim": [0.5, None]},
+        "of_another_time": {"psnr": [10.0, 12.0], "ssim": [0.1, 0.2]},
+    },
+    "held_out": {"dip": 0.125, "sirt_whole": 0.25},
+    "held_out_images": {"dip": 0.375, "sirt_whole": None},
+    "times_s": [0.0, 1.5],
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The files of a run of two frames that figures are made from."""
+    volumes, images = np.random.default_rng(0).random((2, 4, 6, 6)), np.ones((2, 4, 6))
+    slices = [orthoslices(name, volumes, images=images) for name in ("truth", *METRICS["methods"])]
+    np.savez(tmp_path / "orthoslices.npz", frames=[0, 1], **{k: v for some in slices for k, v in some.items()})
+    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
+    return tmp_path
+
+
+def test_the_table_has_the_scores_and_the_errors_of_every_method(capsys):
+    print_table(METRICS)
+    said = capsys.readouterr().out
+    for words in ("35.00", "30.00", "0.1250", "0.3750", "SIRT, whole series", "of_another_time", "validation rows"):
+        assert words in said
+    assert ERRORS["held_out_without_noise"].words not in said  # no method has it
+
+
+def test_the_network_has_the_label_that_its_run_gave_it(capsys):
+    print_table(METRICS)  # of the version before, which had but one
+    assert "DIP-4D" in capsys.readouterr().out
+    print_table(METRICS | {"network": {"name": "mine", "label": "My network"}})
+    said = capsys.readouterr().out
+    assert "My network" in said
+    assert "DIP-4D" not in said
+
+
+def test_figures_are_drawn_of_what_there_is(folder):
+    drawn = draw_figures(folder)
+    assert {path.name for path in drawn} == {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png"}
+    assert all(path.stat().st_size > 5_000 for path in drawn)
+    blind = METRICS | {"methods": {name: {} for name in METRICS["methods"]}}
+    (folder / "metrics.json").write_text(json.dumps(blind))
+    assert {path.name for path in draw_figures(folder)} == {"orthoslices_yx.png", "orthoslices_zx.png"}
+
+
+def test_several_runs_get_a_figure_of_all(folder, capsys):
+    assert folder / "figures" / "runs.png" not in summarise([folder])
+    other = folder / "other"
+    other.mkdir()
+    for name in ("metrics.json", "orthoslices.npz"):
+        (other / name).write_bytes((folder / name).read_bytes())
+    assert other / "figures" / "runs.png" in summarise([folder, other])
+    assert str(other) in capsys.readouterr().out
+
+
+def test_a_broken_file_is_named(folder):
+    (folder / "orthoslices.npz").write_text("these are no orthoslices")
+    with pytest.raises(InputError, match=r"orthoslices\.npz: not readable"):
+        draw_figures(folder)
+    (folder / "metrics.json").write_text("{")
+    with pytest.raises(InputError, match=r"metrics\.json: not readable"):
+        draw_figures(folder)
+
+
+def test_orthoslices_go_through_the_densest_z_and_the_middle():
+    images = np.ones((3, 5, 8))
+    images[:, 3] = 2
+    volume = np.arange(5 * 8 * 8.0).reshape(5, 8, 8)
+    found = orthoslices("mine", [volume, 2 * volume], images=images)
+    assert densest_z(images) == 3
+    np.testing.assert_array_equal(found["mine_yx"], [volume[3], 2 * volume[3]])
+    np.testing.assert_array_equal(found["mine_zx"], [volume[:, 4], 2 * volume[:, 4]])
