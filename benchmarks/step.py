@@ -11,6 +11,7 @@ Writes results/step-<device>.json.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import resource
@@ -41,12 +42,10 @@ def module_and_rows(size: int):
         from dip4d.reconstruction.fit import prepare
         from dip4d.reconstruction.split import choose_split
     except ImportError:
-        from dip4d.build import build_module, build_rows
-        from dip4d.config import Config
-        from dip4d.data import choose_held_out
-
-        held_out = choose_held_out(FRAMES, 2 * POSITIONS, 0.05, 0)
-        return build_module(Config(), series, time.monotonic()), build_rows(Config(), series, held_out)
+        build, config, data = (importlib.import_module(f"dip4d.{name}") for name in ("build", "config", "data"))
+        held_out = data.choose_held_out(FRAMES, 2 * POSITIONS, 0.05, 0)
+        module = build.build_module(config.Config(), series, time.monotonic())
+        return module, build.build_rows(config.Config(), series, held_out)
     return prepare(series, choose_split(series, 0.05), settings=Config())
 
 
@@ -55,7 +54,6 @@ def measure(size: int, steps: int, profile: bool) -> dict[str, float]:
     import torch
 
     module, data = module_and_rows(size)
-    start = getattr(module, "on_fit_start", None)
     optimizer = module.configure_optimizers()["optimizer"]
     module.log, module.optimizers = lambda *_, **__: None, lambda: optimizer
     module.schedule.start()
@@ -63,9 +61,9 @@ def measure(size: int, steps: int, profile: bool) -> dict[str, float]:
         from dip4d.reconstruction.memory import keep_buffers
     except ImportError:
         from contextlib import nullcontext as keep_buffers
+    if hasattr(module, "show_once"):
+        module.show_once(data)
     batches = [data.batch(list(range(k, k + POSITIONS))) for k in (0, POSITIONS)]
-    if start is not None:
-        module.show(data)
 
     def step(k: int) -> None:
         optimizer.zero_grad()

@@ -166,8 +166,10 @@ def _preset(argument: str) -> DictConfig | None:
     known = sorted(p.stem for p in folder.glob("*.yaml"))
     if name in known:
         return _file(folder / f"{name}.yaml")
-    if section == "network" and name in NETWORKS:  # one that needs no settings of its own
-        return OmegaConf.create({"network": {"name": name}})
+    if section == "network":
+        if name in NETWORKS:  # one that needs no settings of its own
+            return OmegaConf.create({"network": {"name": name}})
+        known = sorted({*known, *NETWORKS})
     raise InputError(f"{argument}: must be one of {', '.join(known)}")
 
 

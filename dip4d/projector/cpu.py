@@ -15,13 +15,14 @@ Plain threads, not numba's own: the kernels release the GIL, and autograd may ca
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Callable
 
 import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from dip4d.threads import blocks, spread
 
 WIDTH = 32  # slices that lie side by side in the shared-angle kernels: two AVX-512 or four AVX vectors
 TILE = 8  # rows of a slice that stay in the cache while the angles pass over them
@@ -228,23 +229,9 @@ def _backproject_stack(y, cos, sin, shift, out, first, last, top, bottom):
                 out[n, top + i, j] = tile[i, j, n - first]
 
 
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="projector")
-
-
-def _spread(kernel, arrays: tuple, tasks: list[tuple[int, ...]]) -> None:
-    """Runs the kernel once for each task, in parallel; tasks write to disjoint places."""
-    threads = min(torch.get_num_threads(), len(tasks))
-    if threads == 1:
-        for task in tasks:
-            kernel(*arrays, *task)
-    else:
-        list(_pool(threads).map(lambda task: kernel(*arrays, *task), tasks))
-
-
-def _blocks(length: int, size: int) -> list[tuple[int, int]]:
-    return [(i, min(i + size, length)) for i in range(0, length, size)]
+def _spread(kernel: Callable[..., None], arrays: tuple, tasks: list[tuple[int, ...]]) -> None:
+    """Runs the kernel once for each task, on the threads of torch."""
+    spread(kernel, arrays, tasks=tasks, threads=torch.get_num_threads())
 
 
 def _trigonometry(angles: Tensor, shift: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -261,12 +248,12 @@ def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
     out = np.empty((len(x), angles.shape[-1], bins), np.float32)
     arrays, threads = (_array(x), *_trigonometry(angles, shift), out), torch.get_num_threads()
     if angles.ndim == 1:
-        slices = _blocks(len(x), WIDTH)
+        slices = blocks(len(x), WIDTH)
         parts = max(1, -(-threads // len(slices)))  # split the angles too, when there are fewer slabs than threads
-        views = _blocks(angles.shape[0], -(-angles.shape[0] // parts))
+        views = blocks(angles.shape[0], -(-angles.shape[0] // parts))
         _spread(_project_stack, arrays, [s + v for s in slices for v in views])
     else:
-        _spread(_project_items, arrays, _blocks(len(x), max(1, -(-len(x) // (4 * threads)))))
+        _spread(_project_items, arrays, blocks(len(x), max(1, -(-len(x) // (4 * threads)))))
     return torch.from_numpy(out)
 
 
@@ -275,10 +262,10 @@ def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, in
     out = np.empty((len(y), *slice_shape), np.float32)
     arrays, threads = (_array(y), *_trigonometry(angles, shift), out), torch.get_num_threads()
     if angles.ndim == 1:
-        rows = _blocks(slice_shape[0], TILE)
-        _spread(_backproject_stack, arrays, [s + r for s in _blocks(len(y), WIDTH) for r in rows])
+        rows = blocks(slice_shape[0], TILE)
+        _spread(_backproject_stack, arrays, [s + r for s in blocks(len(y), WIDTH) for r in rows])
     else:
-        _spread(_backproject_items, arrays, _blocks(len(y), max(1, -(-len(y) // (4 * threads)))))
+        _spread(_backproject_items, arrays, blocks(len(y), max(1, -(-len(y) // (4 * threads)))))
     return torch.from_numpy(out)
 
 
@@ -286,5 +273,5 @@ def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tu
     """As `reference.geometry_gradient`, in float64: sums over many pixels."""
     by_angle, by_shift = np.empty(y.shape[:2]), np.empty(y.shape[:2])
     arrays = (_array(x), _array(y), *_trigonometry(angles, shift), by_angle, by_shift)
-    _spread(_differentiate_items, arrays, _blocks(len(x), max(1, -(-len(x) // (4 * torch.get_num_threads())))))
+    _spread(_differentiate_items, arrays, blocks(len(x), max(1, -(-len(x) // (4 * torch.get_num_threads())))))
     return torch.from_numpy(by_angle), torch.from_numpy(by_shift)

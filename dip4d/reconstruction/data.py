@@ -28,6 +28,7 @@ class Rows:
     tau: (B, n), time scaled to 0..1 over the series.
     angles: (B, n), tilt in radians.
     row_mask: (B, n), False for rows that are kept aside, or that the image does not show; None if there are none.
+    back_projected: (B, ...) each, what a network is shown of all these rows, where that is worked out already.
     """
 
     values: Tensor
@@ -35,6 +36,7 @@ class Rows:
     tau: Tensor
     angles: Tensor
     row_mask: Tensor | None = None
+    back_projected: tuple[Tensor, ...] | None = None
 
     def take(self, index: Tensor) -> Rows:
         """The rows at `index` (B, k) along n."""
@@ -47,7 +49,8 @@ class Rows:
         return rows if self.row_mask is None else rows * self.row_mask[..., None]
 
     def to(self, device: torch.device) -> Rows:
-        return replace(self, **{name: v.to(device) for name, v in vars(self).items() if v is not None})
+        move = lambda v: tuple(part.to(device) for part in v) if isinstance(v, tuple) else v.to(device)
+        return replace(self, **{name: move(v) for name, v in vars(self).items() if v is not None})
 
 
 @dataclass
@@ -135,13 +138,17 @@ class TiltRows(L.LightningDataModule):
         self.tau = torch.from_numpy(series.tau).float()
         self.angles = torch.from_numpy(np.deg2rad(series.angles_deg)).float()
         self.shown = None if series.shown is None else torch.from_numpy(series.shown.T.copy())  # (Z, T)
+        self.back_projected: tuple[Tensor, ...] | None = None  # (Z, ...) each, for the network that is fitted to them
         self.fitted = split.fitted_rows.nonzero()[:, 1].view(positions, -1)  # (Z, n), frames
         self.validation = split.validation_rows.nonzero()[:, 1].view(positions, -1)  # (Z, h), frames
 
     def batch(self, z: Sequence[int] | Tensor) -> Batch:
         """The batch of the given positions."""
         z = torch.as_tensor(z)
-        return Batch(z.float(), self._rows(z, self.fitted[z]), self._rows(z, self.validation[z]))
+        rows = self._rows(z, self.fitted[z])
+        if self.back_projected is not None:
+            rows.back_projected = tuple(part[z] for part in self.back_projected)
+        return Batch(z.float(), rows, self._rows(z, self.validation[z]))
 
     def rows_at(self, z: Tensor, frames: Sequence[int]) -> Rows:
         """All rows of some images at positions z (B,), those of test images too."""

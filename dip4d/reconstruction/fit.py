@@ -15,6 +15,7 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import LOSSES
+from dip4d.reconstruction.memory import keep_buffers
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS, Problem
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
@@ -45,12 +46,13 @@ class Fit:
     @property
     def ended_early(self) -> bool:
         """Whether validation rows ended the fit: their error rose."""
-        return self.steps < self.data.steps and self.module.schedule.fraction_done(self.steps) < 1
+        asked = min(self.data.steps, self.trainer.max_steps)
+        return self.steps < asked and self.module.schedule.fraction_done(self.steps) < 1
 
     @property
     def ended_by_time(self) -> bool:
         """Whether the time ended the fit."""
-        return self.steps < self.data.steps and not self.ended_early
+        return self.steps < min(self.data.steps, self.trainer.max_steps) and not self.ended_early
 
 
 def fit(
@@ -83,7 +85,8 @@ def fit(
     if begin is not None:
         begin(module)
     trainer = make_trainer(settings, data, callbacks=callbacks, logger=logger)
-    trainer.fit(module, data, ckpt_path=checkpoint)
+    with keep_buffers():
+        trainer.fit(module, data, ckpt_path=checkpoint)
     return Fit(module, data, trainer)
 
 

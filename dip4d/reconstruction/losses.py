@@ -1,4 +1,4 @@
-"""What the fit minimises: the misfit of projected orthoslices and measured rows, and the roughness of orthoslices."""
+"""What the fit minimises: the misfit of projected orthoslices and measured rows; with `variation`, their roughness."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ class GemanMcClure(nn.Module):
         """projected, measured: (B, n, S), intensity."""
         q = ((projected - measured) / self.peak_intensity).square()
         return 100 * (q / (q + self.scale**2)).mean()
-
-
-def total_variation(slices: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring pixels of orthoslices (..., Y, X), along both axes together."""
-    return slices.diff(dim=-1).abs().mean() + slices.diff(dim=-2).abs().mean()
 
 
 LOSSES = {"squared": SquaredError, "geman_mcclure": GemanMcClure}  # by the name that `train.loss` has for them

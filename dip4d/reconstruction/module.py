@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from dip4d.reconstruction.data import Batch, Rows, TiltRows, drawn, rows_of_fit
 from dip4d.reconstruction.forward_model import Microscope
-from dip4d.reconstruction.losses import total_variation
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
 from dip4d.reconstruction.optimizers import make_optimizer
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import Schedule
+from dip4d.reconstruction.variation import total_variation
 from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 
 STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
@@ -78,14 +78,16 @@ class DIP4D(L.LightningModule):
         """Rows of positions z (B,) as their images lie, and their shifts (B, n) in bins; None for no shifts."""
         return (rows, None) if self.poses is None else self.poses(z, rows)
 
-    def images(self, rows: Rows, shift: Tensor | None = None) -> Tensor | None:
-        """What the network is shown of rows and their shifts: (B, windows, Y, X), or None."""
+    def images(self, rows: Rows, shift: Tensor | None = None) -> tuple[Tensor, ...] | None:
+        """What the network is shown of rows and their shifts, as by `OrthosliceNetwork.shown`, or None."""
         windows = self.network.windows
         if windows == 0:
             return None
+        if rows.back_projected is not None and shift is None:
+            return rows.back_projected
         with torch.no_grad():  # what is shown does not teach the poses
             shown = self.microscope.back_project(rows.values, rows.angles, tau=rows.tau, windows=windows, shift=shift)
-        return shown * (SHOWN_CONTRAST / self.intensity_bound)
+            return self.network.shown(shown * (SHOWN_CONTRAST / self.intensity_bound))
 
     def features(self, z: Tensor, rows: Rows | None) -> Any:
         """What the network makes of positions z (B,) and their rows."""
@@ -112,13 +114,23 @@ class DIP4D(L.LightningModule):
 
     def regularisation(self, features: Any, slices: Tensor) -> Tensor | float:
         """The weighted total variation of orthoslices (B, n, Y, X) in space, and of the specimen in time."""
-        penalty: Tensor | float = 0.0
-        if self.tv_space:
-            penalty = penalty + self.tv_space * total_variation(slices[:, ::TV_FRAMES_APART])
-        if self.tv_time and slices.shape[1] > 1:
-            changing = self.network.in_specimen_frame(features, slices)
-            penalty = penalty + self.tv_time * changing.diff(dim=1).abs().mean()  # a change and its undoing count twice
-        return penalty
+        if not (self.tv_space or self.tv_time):
+            return 0.0
+        space, time = total_variation(slices, TV_FRAMES_APART)
+        changing = self.network.in_specimen_frame(features, slices)
+        if self.tv_time and changing is not slices:
+            time = total_variation(changing)[1]
+        return self.tv_space * space + self.tv_time * time  # in time a change and its undoing count twice
+
+    def on_fit_start(self) -> None:
+        self.show_once(rows_of_fit(self.trainer))
+
+    def show_once(self, data: TiltRows) -> None:
+        """Works out what the network is shown of all rows, which only learned poses change, and leaves it with them."""
+        if self.network.windows and self.poses is None:
+            data.back_projected = None
+            images = [self.images(batch.to(self.device).rows) or () for batch in data.all_batches()]
+            data.back_projected = tuple(torch.cat(parts).cpu() for parts in zip(*images, strict=True))
 
     def on_train_start(self) -> None:
         self.schedule.start()

@@ -41,7 +41,7 @@ class Blob(OrthosliceNetwork):
         super().__init__()
         self.map = nn.Parameter(torch.full((problem.n_z, *problem.slice_shape), 0.1))
 
-    def features(self, z: Tensor, images: Tensor | None) -> Tensor:
+    def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         return self.map[z.long()]
 
     def render(self, features: Tensor, tau: Tensor) -> Tensor:

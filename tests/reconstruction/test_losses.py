@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dip4d.reconstruction.losses import GemanMcClure, SquaredError, total_variation
+from dip4d.reconstruction.losses import GemanMcClure, SquaredError
 
 
 def test_geman_mcclure_is_squared_for_small_errors_and_bounded_for_large_ones():
@@ -14,14 +14,6 @@ def test_geman_mcclure_is_squared_for_small_errors_and_bounded_for_large_ones():
     ratio = GemanMcClure(2.0, scale=0.1)(small, measured) / SquaredError(2.0)(small, measured)
     assert ratio == pytest.approx(100, rel=1e-3)
     assert GemanMcClure(2.0)(small * 1e9, measured) == pytest.approx(100)
-
-
-def test_total_variation_of_a_step():
-    slices = torch.zeros(2, 3, 4, 5)
-    slices[..., 2:] = 7.0
-    assert total_variation(slices) == pytest.approx(7 / 4)
-    assert total_variation(slices.transpose(-1, -2)) == pytest.approx(7 / 4)
-    assert total_variation(slices * 0 + 3) == 0
 
 
 def test_the_unit_of_intensity_does_not_matter():

@@ -50,9 +50,24 @@ def test_rows_may_be_missing(data):
     assert not torch.allclose(with_rows, without)
     same_time = module(batch.z, None, tau=asked[:1].expand(2, 1))
     assert not torch.allclose(same_time[0], same_time[1])  # z alone tells them apart
-    seen = module.images(batch.rows)
-    assert seen.shape == (2, 4, 16, 16)
-    assert not torch.allclose(seen[:, 0], seen[:, -1])  # the windows are of different times
+    coarse, fine = module.images(batch.rows)
+    assert coarse.shape == (2, 4, 8, 8)
+    assert fine.shape == (2, 4, 16, 16)
+    assert not torch.allclose(fine[:, 0], fine[:, -1])  # the windows are of different times
+
+
+def test_what_the_network_is_shown_is_worked_out_once_and_is_the_same(data):
+    module = module_of(windows=4)
+    rows = TiltRows(data.series, data.split, slices=4, steps=5, seed=0)
+    before, own = module.images(rows.batch([3, 5]).rows), module.microscope.back_project
+    module.show_once(rows)
+    module.microscope.back_project = None  # not asked again
+    for kept, fresh in zip(module.images(rows.batch([3, 5]).rows), before, strict=True):
+        assert torch.equal(kept, fresh)
+    tau = rows.batch([3]).validation.tau
+    kept = module(torch.tensor([3.0]), rows.batch([3]).rows, tau=tau)
+    module.microscope.back_project, rows.back_projected = own, None
+    assert torch.equal(kept, module(torch.tensor([3.0]), rows.batch([3]).rows, tau=tau))
 
 
 def test_a_validation_row_is_never_an_input(data):

@@ -37,11 +37,15 @@ class OrthosliceNetwork(nn.Module, ABC):
     windows: int = 0
     draws_whole_specimen: bool = False
 
+    def shown(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What `features` takes of back-projected rows (B, windows, Y, X), tensors (B, ...); they are kept."""
+        return (images,)
+
     @abstractmethod
-    def features(self, z: Tensor, images: Tensor | None) -> Any:
+    def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Any:
         """What a position is given once, for all its times.
 
-        z: (B,), in pixels, fractions allowed. images: (B, windows, Y, X), back-projected rows of z; None without.
+        z: (B,), in pixels, fractions allowed. images: of its rows, as by `shown`; None without.
         """
 
     @abstractmethod

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dip4d.conventional.series import whole_series
+from dip4d.reconstruction.modulation import normalised_modulated_silu
 from dip4d.reconstruction.networks.base import OrthosliceNetwork, Problem, register_network
+from dip4d.reconstruction.variation import bounded
 
 COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
 SCALES_SHOWN = 2  # from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
@@ -54,17 +56,24 @@ class Decoder(nn.Module):
             self.draw.weight *= 0.3
         nn.init.zeros_(cast(Tensor, self.draw.bias))
 
-    def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
-        """z: (B,), pixels. images: (B, C, Y, X), or None. Returns (B, maps, Y, X)."""
+    def shown(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images (B, C, Y, X) averaged to the coarse scales at which they enter."""
+        return tuple(F.adaptive_avg_pool2d(images, size) for size in self.sizes[: len(self.enter)])
+
+    def forward(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
+        """z: (B,), pixels. images: as by `shown`, or None. Returns (B, maps, Y, X)."""
         z = self.position(fourier_features(2 * z / max(self.n_z - 1, 1) - 1, self.octaves))
-        x = self.pattern.expand(len(z), -1, -1, -1).contiguous(memory_format=torch.channels_last)
+        # On a GPU convolutions want the channels innermost, on a CPU outside: a quarter of their time.
+        innermost = {"memory_format": torch.channels_last}
+        x = self.pattern.expand(len(z), -1, -1, -1).contiguous(**innermost if z.is_cuda else {})
         if images is None:
-            images = x.new_zeros(len(z), self.images, *self.shape)
+            images = self.shown(x.new_zeros(len(z), self.images, *self.shape))
         for level, size in enumerate(self.sizes):
             if level:
-                x = F.interpolate(x, size=size, mode="bilinear")
+                x = F.interpolate(x.contiguous(**innermost), size=size, mode="bilinear")
+                x = x if z.is_cuda else x.contiguous()
             if level < len(self.enter):
-                x = x + self.enter[level](F.adaptive_avg_pool2d(images, size))
+                x = x + self.enter[level](images[level])
             x = self.second[level](self.first[level](x, z), z)
         return self.draw(x)
 
@@ -85,9 +94,10 @@ class _Layer(nn.Module):
         self.modulate = nn.Linear(width, 2 * channels)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        gain, offset = self.modulate(z)[:, :, None, None].chunk(2, dim=1)
+        gain, offset = self.modulate(z).chunk(2, dim=1)
         x = F.conv2d(x, self.kernel.unflatten(1, (-1, 3, 3)), self.bias, padding=1)
-        return F.silu(self.normalise(x) * (1 + gain) + offset)
+        n = self.normalise
+        return normalised_modulated_silu(x, n.weight, bias=n.bias, gain=gain, offset=offset, groups=n.num_groups)
 
 
 def octaves_of_z(n_z: int, z_detail_px: float) -> int:
@@ -115,7 +125,11 @@ class VoxelMaps(nn.Module):
         start[:, 0] = (torch.logit((initial / intensity_bound).clamp(0.02, 0.98)) - _OFFSET) / _GAIN
         self.maps = nn.Parameter(start)
 
-    def forward(self, z: Tensor, images: Tensor | None) -> Tensor:
+    def shown(self, images: Tensor) -> tuple[Tensor, ...]:
+        """They are shown no images."""
+        return ()
+
+    def forward(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         """z: (B,), pixels; between positions the maps are interpolated. Returns (B, maps, Y, X)."""
         below = z.floor().long().clamp(0, len(self.maps) - 1)
         above = (below + 1).clamp(max=len(self.maps) - 1)
@@ -185,24 +199,31 @@ class BoundedLowRank(OrthosliceNetwork):
         self.damping = damping
         self.log_bound = nn.Parameter(torch.tensor(math.log(intensity_bound)))
 
-    def features(self, z: Tensor, images: Tensor | None) -> Tensor:
-        """z: (B,), in pixels, fractions allowed. images: (B, C, Y, X) or None. Returns the maps (B, K, Y, X)."""
+    def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
+        """z: (B,), in pixels, fractions allowed. images: as by `shown`, or None. Returns the maps (B, K, Y, X)."""
         return self.decoder(z, images)
+
+    def shown(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Back-projected rows (B, C, Y, X) as the decoder takes them."""
+        return self.decoder.shown(images)
 
     def render(self, features: Tensor, tau: Tensor) -> Tensor:
         """tau: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
-        return self.intensity(self.mixture(features, tau))
+        return self.intensity(self._logits(features, tau)).unflatten(-1, features.shape[2:])
 
     def mixture(self, features: Tensor, tau: Tensor) -> Tensor:
         """The logits (B, n, Y, X) of the orthoslices of `render`."""
+        return self._logits(features, tau).unflatten(-1, features.shape[2:])
+
+    def _logits(self, features: Tensor, tau: Tensor) -> Tensor:
+        """Those of `mixture`, flat: (B, n, Y X)."""
         own = tau if self.time_warp is None else self.time_warp(tau)
         psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
-        logit = torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))  # (B, n, Y*X)
-        return logit.unflatten(-1, features.shape[2:])
+        return torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))
 
     def intensity(self, logit: Tensor) -> Tensor:
-        """What a logit stands for, intensity per voxel."""
-        return self.log_bound.exp() * logit.sigmoid()
+        """What a logit stands for, intensity per voxel. The logit is overwritten: it must not be needed elsewhere."""
+        return bounded(logit, self.log_bound.exp())
 
 
 @register_network("voxels", label="Bounded low rank, voxels")

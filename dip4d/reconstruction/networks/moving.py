@@ -52,7 +52,7 @@ class Moving(OrthosliceNetwork):
     def rigid_motion(self) -> RigidMotion:
         return self.motion
 
-    def features(self, z: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor]:
+    def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:
         """z: (B,), pixels. Returns it with the maps (Z + 2 margin, K, Y, X) of the whole specimen; images are not used:
         what rows show does not lie in the frame of the specimen.
         """
@@ -90,7 +90,7 @@ class Moving(OrthosliceNetwork):
         own = (own + z.new_tensor([0, 0, self.margin])) / ends.clamp(min=1) * 2 - 1
         where = own.unflatten(1, shape[1:]).to(logit)
         cut = F.grid_sample(logit[:, None], where, padding_mode="border", align_corners=True)
-        return self.specimen.intensity(cut[:, 0])
+        return self.specimen.intensity(cut)[:, 0]
 
     def in_specimen_frame(self, features: tuple[Tensor, Tensor], slices: Tensor) -> Tensor:
         """Some planes of the specimen in its own frame, at the times of all images: (planes, T, Y, X)."""

@@ -78,7 +78,7 @@ class Dipster(OrthosliceNetwork):
             nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, math.prod(self.latent))
         )
 
-    def features(self, z: Tensor, images: Tensor | None) -> Tensor:
+    def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         """z: (B,), pixels. Returns it scaled to -1..1; images are not used."""
         return 2 * z / max(self.n_z - 1, 1) - 1
 
@@ -123,7 +123,7 @@ class TDDIP(OrthosliceNetwork):
         width = 512
         self.mlp = nn.Sequential(nn.Linear(4 + 2 * octaves, width), nn.ReLU(), nn.Linear(width, math.prod(self.latent)))
 
-    def features(self, z: Tensor, images: Tensor | None) -> Tensor:
+    def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         """z: (B,), pixels. Returns its Fourier features (B, C); images are not used."""
         return fourier_features(2 * z / max(self.n_z - 1, 1) - 1, self.octaves)
 

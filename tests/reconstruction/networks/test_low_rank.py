@@ -19,7 +19,9 @@ def network(shape=(16, 20), images=3, rank=4) -> BoundedLowRank:
 def test_orthoslices_of_any_shape_are_bounded(shape, images):
     net = network(shape, images)
     seen = torch.randn(2, images, *shape) * 100 if images else None
-    slices = net.render(net.features(torch.tensor([0.0, 7.5]), seen), torch.rand(2, 5))
+    slices = net.render(
+        net.features(torch.tensor([0.0, 7.5]), None if seen is None else net.shown(seen)), torch.rand(2, 5)
+    )
     assert slices.shape == (2, 5, *shape)
     assert slices.min() >= 0
     assert slices.max() <= 2.0
@@ -28,7 +30,7 @@ def test_orthoslices_of_any_shape_are_bounded(shape, images):
 
 def test_time_is_smooth_and_each_position_has_its_own():
     net = network()
-    features = net.features(torch.tensor([2.0, 9.0]), torch.randn(2, 3, 16, 20))
+    features = net.features(torch.tensor([2.0, 9.0]), net.shown(torch.randn(2, 3, 16, 20)))
     times = torch.tensor([[0.2, 0.2001, 0.9], [0.9, 0.2, 0.2001]])
     slices = net.render(features, times)
     near, far = (slices[0, 0] - slices[0, 1]).norm(), (slices[0, 0] - slices[0, 2]).norm()

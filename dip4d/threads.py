@@ -1,0 +1,38 @@
+"""Work shared out to plain threads: kernels of numba release the GIL, and autograd may call from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+
+BLOCKS_PER_THREAD = 4  # so that threads end together
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="dip4d")
+
+
+def spread(kernel: Callable[..., None], arrays: tuple, *, tasks: list[tuple[int, ...]], threads: int) -> None:
+    """Runs ``kernel(*arrays, *task)`` for each task, on as many threads; tasks must write to disjoint places."""
+    threads = min(threads, len(tasks))
+    if threads == 1:
+        for task in tasks:
+            kernel(*arrays, *task)
+    else:
+        list(_pool(threads).map(lambda task: kernel(*arrays, *task), tasks))
+
+
+def blocks(length: int, size: int) -> list[tuple[int, int]]:
+    """First and last + 1 of blocks of a length, `size` each but for the last."""
+    return [(i, min(i + size, length)) for i in range(0, length, size)]
+
+
+def on_threads(kernel: Callable[..., None], arrays: tuple, *, items: int) -> None:
+    """Runs ``kernel(*arrays, first, last)`` for blocks of so many items, on the threads of torch."""
+    threads = torch.get_num_threads()
+    size = max(1, -(-items // (BLOCKS_PER_THREAD * threads)))
+    spread(kernel, arrays, tasks=blocks(items, size), threads=threads)
