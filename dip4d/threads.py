@@ -8,7 +8,8 @@ from functools import cache
 
 import torch
 
-BLOCKS_PER_THREAD = 4  # so that threads end together
+BLOCKS_PER_THREAD = 2  # so that threads end together
+SMALL = 2**18  # numbers, which one thread is through with before another has begun
 
 
 @cache
@@ -32,7 +33,11 @@ def blocks(length: int, size: int) -> list[tuple[int, int]]:
 
 
 def on_threads(kernel: Callable[..., None], arrays: tuple, *, items: int) -> None:
-    """Runs ``kernel(*arrays, first, last)`` for blocks of so many items, on the threads of torch."""
-    threads = torch.get_num_threads()
-    size = max(1, -(-items // (BLOCKS_PER_THREAD * threads)))
+    """Runs ``kernel(*arrays, first, last)`` for blocks of so many items, on the threads of torch.
+
+    kernel: must write the items of different blocks to different places.
+    arrays: what it reads and writes; where the first is small, one thread does all.
+    """
+    threads = torch.get_num_threads() if arrays[0].size > SMALL else 1
+    size = max(1, -(-items // (BLOCKS_PER_THREAD * threads if threads > 1 else 1)))
     spread(kernel, arrays, tasks=blocks(items, size), threads=threads)
