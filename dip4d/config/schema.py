@@ -161,7 +161,11 @@ class Train:
     steps: int | None = key(
         None, "Optimizer steps; by default as many as show every row 500 times, and at least 2000.", low=1
     )
-    max_minutes: float | None = key(9.0, "Time budget of the run; the schedule fits itself to it.", low=0.01)
+    max_minutes: float | None = key(
+        None,
+        "Time budget of the run, of which the fit has 60 %; empty: as long as it takes, the same on a busy machine.",
+        low=0.01,
+    )
     learning_rate: float = key(
         4e-3, "Peak of the one-cycle schedule, of Adam; Muon has five times that.", low=1e-7, high=1
     )

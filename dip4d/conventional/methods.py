@@ -6,7 +6,7 @@ An algorithm is one entry of `ALGORITHMS`: `add_algorithm` adds another, which c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,15 @@ add_algorithm(Algorithm("sirt", "SIRT", "#003049", _in_algorithms("sirt_steps"))
 add_algorithm(Algorithm("fbp", "FBP", "#2a9d8f", _in_algorithms("fbp_steps")))
 add_algorithm(Algorithm("em", "EM", "#e09f3e", _in_algorithms("em_steps")))
 add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _in_algorithms("tv_steps"), tuned_weight=True))
+
+
+def methods_of(wanted: Iterable[str] | None, *, with_truth: bool) -> list[str]:
+    """The names of the methods that are wanted, in the order of `METHODS`; the usual ones if None.
+
+    with_truth: frozen ones need a truth, and are left out without.
+    """
+    names = set(USUAL[with_truth] if wanted is None else wanted)
+    return [n for n, (_, scope) in METHODS.items() if n in names and (with_truth or scope != SCOPES["frozen"])]
 
 
 def label_of(method: str) -> str:

@@ -9,30 +9,31 @@ from dip4d.config.schema import Config
 from dip4d.reconstruction.refits import HALF_SHARE, MEMBER_SHARE
 from dip4d.reconstruction.schedule import FitTime
 
-FIT_SHARE, TAIL_SECONDS = 0.78, 10  # of the time, less seconds to finish all: by then the fit ends; half of it at least
-SEARCH_SHARE = 0.1  # may go into the choice of the settings of one conventional method,
-SCORING_SHARE = 0.12  # and into scoring one
+FIT_SHARE = 0.6  # of the time is the fit's, however long what comes before it took
+MOTION_SHARE = 0.08  # may go into each of the short fits that look for a motion,
+SEARCH_SHARE = 0.1  # into the choice of the settings of all conventional methods,
+SCORING_SHARE = 0.1  # and into scoring them; what is left is for alignment and writing
 
 
 @dataclass(frozen=True)
 class Budget:
     """The time of a run.
 
-    began: when it began, a time.monotonic().
     minutes: how long it may take; None for no limit.
     fits: how many times as long as the fit itself all fits take together, further ones included.
+    methods: how many conventional methods share their part of it.
     """
 
-    began: float
     minutes: float | None = None
     fits: float = 1.0
+    methods: int = 1
 
     @classmethod
-    def of(cls, config: Config, began: float) -> Budget:
-        """That of a configuration."""
+    def of(cls, config: Config, methods: int = 1) -> Budget:
+        """That of a configuration, with so many conventional methods."""
         members = MEMBER_SHARE * config.uncertainty.members
         halves = 2 * HALF_SHARE * config.compare.resolution
-        return cls(began, config.train.max_minutes, 1 + members + halves)
+        return cls(config.train.max_minutes, 1 + members + halves, max(methods, 1))
 
     @property
     def seconds(self) -> float:
@@ -42,16 +43,19 @@ class Budget:
     @property
     def fit(self) -> FitTime | None:
         """Of the fit; None for no limit."""
-        if self.minutes is None:
-            return None
-        return FitTime(max(FIT_SHARE * self.seconds - TAIL_SECONDS, self.seconds / 2) / self.fits, self.began)
+        return None if self.minutes is None else FitTime(FIT_SHARE * self.seconds / self.fits)
+
+    @property
+    def motion_test(self) -> FitTime | None:
+        """Of each short fit that looks for a motion; None for no limit."""
+        return None if self.minutes is None else FitTime(MOTION_SHARE * self.seconds)
 
     @property
     def search_seconds(self) -> float:
         """For the choice of the settings of one conventional method."""
-        return SEARCH_SHARE * self.seconds
+        return SEARCH_SHARE * self.seconds / self.methods
 
     @property
     def scoring_seconds(self) -> float:
         """For scoring one conventional method."""
-        return SCORING_SHARE * self.seconds
+        return SCORING_SHARE * self.seconds / self.methods

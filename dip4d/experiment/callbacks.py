@@ -10,10 +10,12 @@ import collections
 import logging
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -21,7 +23,7 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from dip4d.conventional.baselines import Baseline, Conventional
-from dip4d.conventional.methods import METHODS, SCOPES, USUAL
+from dip4d.conventional.methods import methods_of
 from dip4d.experiment import scores
 from dip4d.experiment.outputs import add_orthoslices, kept, key_frames, movie, write_movie
 from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
@@ -63,6 +65,32 @@ class Checkpoints(L.Callback):
         if trainer.is_global_zero:
             os.replace(partial, self.path)
         self._last = time.monotonic()
+
+
+class StopByHand(L.Callback):
+    """Ctrl-C once ends the fit and keeps its best weights, and the run writes everything; twice interrupts the run."""
+
+    def __init__(self) -> None:
+        self._before: Any = None
+
+    def on_train_start(self, trainer: L.Trainer, module: DIP4D) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # no signal comes there
+
+        def stop(number: int, frame: Any) -> None:
+            signal.signal(signal.SIGINT, self._before)
+            module.end("hand")
+            _log.info("Stopping after this step; the result is kept. Ctrl-C again leaves it, for run.resume=true")
+
+        self._before = signal.signal(signal.SIGINT, stop)
+
+    def on_train_end(self, *_) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def on_exception(self, *_) -> None:
+        self.on_train_end()
 
 
 class Pictures(L.Callback):
@@ -118,9 +146,7 @@ class Comparison(L.Callback):
         seconds: float = math.inf,
     ) -> None:
         self.run, self.conventional, self.truth, self.seconds = run, conventional, truth, seconds
-        wanted = set(USUAL[truth is not None] if methods is None else methods)
-        possible = (name for name, (_, scope) in METHODS.items() if truth is not None or scope != SCOPES["frozen"])
-        self.methods = [name for name in possible if name in wanted]
+        self.methods = methods_of(methods, with_truth=truth is not None)
         self.baselines: list[Baseline] = []
 
     def on_fit_start(self, trainer: L.Trainer, module: DIP4D) -> None:

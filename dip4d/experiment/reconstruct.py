@@ -24,6 +24,7 @@ from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError
 from dip4d.experiment import outputs, scores
+from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Inputs, align_if_jittery
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, split_of
@@ -93,7 +94,7 @@ def reconstruct(
             split,
             settings=config,
             statistics=statistics,
-            motion=find_motion(aligned, split, settings=config),
+            motion=find_motion(aligned, split, settings=config, budget=Budget.of(config).motion_test),
             budget=None if max_minutes is None else FitTime(60 * max_minutes, began),
             callbacks=[*_shown(progress), *callbacks],
         )

@@ -18,6 +18,7 @@ from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import check_same_run, load_config, save_config
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
+from dip4d.conventional.methods import methods_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.experiment import callbacks, outputs, tracking
 from dip4d.experiment.budget import Budget
@@ -30,6 +31,11 @@ from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.report.run_report import draw_figures, print_table
 
+ENDED = {
+    "time": ", at its time budget; train.max_minutes gives it more.",
+    "validation": ": the error of validation rows rose, noise was being fitted.",
+    "hand": ": you stopped it, and what it had found is kept.",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -42,9 +48,9 @@ def run_experiment(arguments: Sequence[str]) -> Path:
         return folder
     torch.set_float32_matmul_precision("high")
     L.seed_everything(config.run.seed, verbose=False)
-    budget = Budget.of(config, began)
-
     inputs = load_inputs(config)
+    methods = methods_of(config.compare.methods, with_truth=inputs.truth is not None)
+    budget = Budget.of(config, len(methods))
     split = split_of(config, inputs)
     statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound)
     conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget)
@@ -59,9 +65,11 @@ def run_experiment(arguments: Sequence[str]) -> Path:
         split,
         settings=config,
         statistics=statistics,
-        motion=_motion(config, inputs, split=split, checkpoint=checkpoint),
+        motion=_motion(config, inputs, split=split, budget=budget, checkpoint=checkpoint),
         budget=budget.fit,
-        callbacks=_callbacks(config, folder, conventional=conventional, truth=inputs.truth, budget=budget),
+        callbacks=_callbacks(
+            config, folder, conventional=conventional, methods=methods, truth=inputs.truth, budget=budget
+        ),
         logger=logger,
         checkpoint=checkpoint,
     )
@@ -122,12 +130,19 @@ def _checkpoint_of(config: Config, folder: Path) -> Path | None:
     return checkpoint if config.run.resume and checkpoint.exists() else None
 
 
-def _motion(config: Config, inputs: Inputs, *, split: Split, checkpoint: Path | None) -> RigidMotion | None:
+def _motion(
+    config: Config,
+    inputs: Inputs,
+    *,
+    split: Split,
+    budget: Budget,
+    checkpoint: Path | None,
+) -> RigidMotion | None:
     """The motion of the specimen as a whole, to start from; None if it is at rest."""
     if checkpoint is not None:
         motion = motion_of(checkpoint, inputs.series)
     else:
-        motion = find_motion(inputs.series, split, settings=config)
+        motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test)
     if motion is not None:
         _log.info(f"{motion.describe()}: its motion is fitted apart from its change")
     return motion
@@ -138,17 +153,18 @@ def _callbacks(
     folder: Path,
     *,
     conventional: Conventional,
+    methods: Sequence[str],
     truth: np.ndarray | None,
     budget: Budget,
 ) -> list[L.Callback]:
-    methods, seconds = config.compare.methods, budget.scoring_seconds
     return [
         ProgressLine(),
+        callbacks.StopByHand(),
         callbacks.Checkpoints(folder, config.train.checkpoint_seconds),
         callbacks.Pictures(truth),
         callbacks.Movie(folder, truth=truth, times_s=config.output.times),
         callbacks.Diagnostics(folder, config.data.exclude),
-        callbacks.Comparison(folder, conventional, methods=methods, truth=truth, seconds=seconds),
+        callbacks.Comparison(folder, conventional, methods=methods, truth=truth, seconds=budget.scoring_seconds),
         callbacks.Results(folder),
     ]
 
@@ -159,6 +175,7 @@ def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> di
     return {
         "network": {"name": name, "label": NETWORKS[name].label},
         "steps": done.steps,
+        "ended": done.ended,
         "fit_seconds": done.module.schedule.elapsed(),
         "seconds": seconds,
         "parameters": sum(p.numel() for p in done.module.parameters()),
@@ -199,9 +216,6 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: Logger) -
     if config.uncertainty.members:
         lines += [f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel"]
     lines += [f"  {figure.relative_to(folder)}" for figure in figures] + [f"  {tracking.hint(logger)}"]
-    early = f"The fit ended before its {done.data.steps} steps"
-    if done.ended_early:
-        lines += [f"{early}: the error of validation rows rose, noise was being fitted."]
-    elif done.ended_by_time:
-        lines += [f"{early}, at its time budget; train.max_minutes gives it more."]
+    if done.ended != "steps":
+        lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]
     _log.info("\n".join(lines))

@@ -16,7 +16,7 @@ from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import LOSSES
 from dip4d.reconstruction.memory import keep_buffers
-from dip4d.reconstruction.module import DIP4D
+from dip4d.reconstruction.module import DIP4D, Ended
 from dip4d.reconstruction.networks import NETWORKS, Problem
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.pose_refinement import PoseRefinement
@@ -44,15 +44,9 @@ class Fit:
         return self.trainer.global_step
 
     @property
-    def ended_early(self) -> bool:
-        """Whether validation rows ended the fit: their error rose."""
-        asked = min(self.data.steps, self.trainer.max_steps)
-        return self.steps < asked and self.module.schedule.fraction_done(self.steps) < 1
-
-    @property
-    def ended_by_time(self) -> bool:
-        """Whether the time ended the fit."""
-        return self.steps < min(self.data.steps, self.trainer.max_steps) and not self.ended_early
+    def ended(self) -> Ended:
+        """What ended it: its steps, its time, validation rows whose error rose, or whoever watched."""
+        return self.module.ended
 
 
 def fit(

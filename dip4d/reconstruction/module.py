@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import lightning as L
 import torch
@@ -26,6 +26,9 @@ TV_FRAMES_APART = 4  # frames between two whose total variation in space is adde
 IMAGES_AT_ONCE = 64  # of a batch, projected together
 CHECKPOINT_FORMAT = 2  # of what is kept of a fit; 1 had other names for the weights
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
+
+
+Ended = Literal["steps", "time", "validation", "hand"]  # what ended a fit
 
 
 class DIP4D(L.LightningModule):
@@ -67,6 +70,7 @@ class DIP4D(L.LightningModule):
         self._squares = torch.zeros(2, dtype=torch.float64)
         self.best = BestWeights()
         self._worse = 0  # times in a row
+        self.ended: Ended = "steps"
         self.averaged = AveragedWeights(self, ema_decay)
 
     def start_from(self, fitted: DIP4D) -> None:
@@ -132,6 +136,10 @@ class DIP4D(L.LightningModule):
             images = [self.images(batch.to(self.device).rows) or () for batch in data.all_batches()]
             data.back_projected = tuple(torch.cat(parts).cpu() for parts in zip(*images, strict=True))
 
+    def end(self, why: Ended) -> None:
+        """The fit ends with this step, for a reason; its best weights are kept."""
+        self.ended, self.trainer.should_stop = why, True
+
     def on_train_start(self) -> None:
         self.schedule.start()
 
@@ -151,7 +159,7 @@ class DIP4D(L.LightningModule):
 
     def on_train_batch_end(self, *_) -> None:
         if self.schedule.fraction_done(self.global_step) >= 1:
-            self.trainer.should_stop = True
+            self.end("time" if self.global_step < self.schedule.steps else "steps")
 
     def configure_optimizers(self):
         optimizer = make_optimizer(self.parameters(), self.learning_rate, muon_matrices=self.network.muon_matrices())
@@ -173,7 +181,7 @@ class DIP4D(L.LightningModule):
         self._worse = self._worse + 1 if error > STOP_RATIO * self.best.lowest else 0
         settled = not self.schedule.constant and self.schedule.fraction_done(self.global_step) > STOP_EARLIEST
         if settled and self._worse >= STOP_PATIENCE:
-            self.trainer.should_stop = True
+            self.end("validation")
 
     def on_validation_end(self) -> None:
         self.averaged.swap()

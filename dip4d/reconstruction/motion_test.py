@@ -16,6 +16,7 @@ from dip4d.reconstruction.fit import fit
 from dip4d.reconstruction.module import CHECKPOINT_FORMAT
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.split import Split, choose_validation_rows
 from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
@@ -31,12 +32,23 @@ LEAST_GAIN = 0.05  # of the validation error: as much better must the fit with m
 _log = logging.getLogger(__name__)
 
 
-def find_motion(series: TiltSeries, split: Split, *, settings: Config) -> RigidMotion | None:
+def find_motion(
+    series: TiltSeries,
+    split: Split,
+    *,
+    settings: Config,
+    budget: FitTime | None = None,
+) -> RigidMotion | None:
     """The motion of the specimen as a whole, to start from; None if it is at rest as far as the images tell.
 
     With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error of
     a short fit by at least 5 %. Rows and images that `split` keeps aside have no influence. A specimen of fewer than
     `FEWEST_Z` positions z after binning counts as at rest.
+
+    series: less its background, and aligned.
+    split: what of it is kept aside.
+    settings: those of the fit that is to come.
+    budget: the time of each short fit; None for no limit.
     """
     k = max(1, round(series.shape[2] / WIDTH_PX))
     if not _is_looked_for(series, settings) or series.shape[1] // k < FEWEST_Z:
@@ -44,11 +56,11 @@ def find_motion(series: TiltSeries, split: Split, *, settings: Config) -> RigidM
     _log.info("Looking for a motion of the specimen as a whole (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
     motion, still = RigidMotion(coarse.shape[2] / 2), RigidMotion(coarse.shape[2] / 2).requires_grad_(False)
-    error = _short_fit(coarse, motion, settings=settings)
+    error = _short_fit(coarse, motion, settings=settings, budget=budget)
     if settings.network.motion == "auto":
         if k * motion.largest_move() < LEAST_MOVE_PX:
             return None
-        if error > (1 - LEAST_GAIN) * _short_fit(coarse, still, settings=settings):
+        if error > (1 - LEAST_GAIN) * _short_fit(coarse, still, settings=settings, budget=budget):
             return None
     found = RigidMotion(series.shape[2] / 2)
     found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
@@ -76,7 +88,7 @@ def motion_of(checkpoint: Path, series: TiltSeries) -> RigidMotion | None:
     return RigidMotion(series.shape[2] / 2) if "network.motion.turn" in saved["state_dict"] else None
 
 
-def _short_fit(series: TiltSeries, motion: RigidMotion, *, settings: Config) -> float:
+def _short_fit(series: TiltSeries, motion: RigidMotion, *, settings: Config, budget: FitTime | None) -> float:
     """A short fit, from a motion and of it, if that can be fitted; returns its validation error."""
     frames, n_z, _ = series.shape
     seed, replace = settings.run.seed, dataclasses.replace
@@ -89,7 +101,7 @@ def _short_fit(series: TiltSeries, motion: RigidMotion, *, settings: Config) -> 
     split = Split(choose_validation_rows((n_z, frames), VALIDATION_ROWS, seed=seed))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        done = fit(series, split, settings=short, motion=motion)
+        done = fit(series, split, settings=short, motion=motion, budget=budget)
     return done.module.validation_error(done.data)
 
 

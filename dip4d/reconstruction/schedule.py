@@ -12,10 +12,14 @@ START_RATE, END_RATE = 1 / 25, 1e-4  # of the peak
 
 @dataclass(frozen=True)
 class FitTime:
-    """The time of a fit: it ends `seconds` after `began`, a time.monotonic(), whatever else was done since."""
+    """The time of a fit.
+
+    seconds: how long it may take.
+    began: from when on, a time.monotonic(), whatever else was done since; from the first step if None.
+    """
 
     seconds: float
-    began: float
+    began: float | None = None
 
 
 class Schedule:
@@ -33,14 +37,14 @@ class Schedule:
     def __init__(self, steps: int, limit: FitTime | None = None, *, constant: bool = False) -> None:
         self.steps, self.constant = steps, constant
         self.seconds = None if limit is None else limit.seconds
-        self.began = time.monotonic() if limit is None else limit.began
+        self.began = None if limit is None else limit.began
         self.spent = 0.0  # in earlier parts of an interrupted run
         self._started: float | None = None
 
     def start(self) -> None:
         """Called when the fit starts, or goes on: what is left of the time is its own."""
         self._started = time.monotonic()
-        if self.seconds is not None:
+        if self.seconds is not None and self.began is not None:
             self.seconds -= self._started - self.began
 
     def stop(self) -> None:

@@ -21,7 +21,7 @@ def test_every_command_has_help(command, capsys):
 def test_the_help_of_reconstruct_is_its_keys(ask, capsys):
     assert main(["reconstruct", ask]) == 0
     said = capsys.readouterr().out
-    for words in ("dip4d reconstruct [config.yaml ...] [key=value ...]", "train.max_minutes=9.0", "simulate.size=64"):
+    for words in ("dip4d reconstruct [config.yaml ...] [key=value ...]", "train.max_minutes= ", "simulate.size=64"):
         assert words in said
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -179,6 +181,33 @@ def test_a_budget_ends_the_run(tmp_path, small):
         0
     ]
     assert last["lr"] < 1e-4  # the schedule came to its end
+
+
+def press_ctrl_c(monkeypatch, step: int) -> None:
+    """Once, before this step."""
+    hook = DIP4D.on_train_batch_start
+
+    def press(self, *arguments):
+        if self.global_step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        return hook(self, *arguments)
+
+    monkeypatch.setattr(DIP4D, "on_train_batch_start", press)
+
+
+def test_ctrl_c_once_ends_the_fit_and_keeps_everything(tmp_path, small, monkeypatch, capsys):
+    press_ctrl_c(monkeypatch, step=12)
+    before = signal.getsignal(signal.SIGINT)
+    metrics = run(tmp_path / "run", *small, "compare.methods=[sirt_whole]")
+    said = capsys.readouterr().out
+    assert "the result is kept" in said
+    assert "you stopped it" in said
+    assert 12 <= metrics["steps"] <= 14
+    assert metrics["ended"] == "hand"
+    assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (12, 16, 16, 16)
+    assert len(metrics["methods"]["sirt_whole"]["psnr"]) == 12
+    assert {f.name for f in (tmp_path / "run" / "figures").iterdir()} == FIGURES
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 @pytest.mark.parametrize("choice", ["", "run.resume=true", "run.overwrite=true"])

@@ -112,8 +112,7 @@ def test_a_fit_needs_no_folder_and_repeats_to_the_last_bit(series, small, tmp_pa
     one, other = found
     assert same(one.module.state_dict(), other.module.state_dict())
     assert one.steps == other.steps == len(steps) == 30
-    assert not one.ended_early
-    assert not one.ended_by_time
+    assert one.ended == other.ended == "steps"
     assert one.module.validation_error(one.data) < 1
     assert one.module.test_error(one.data) < 1
     assert not list(tmp_path.iterdir())
@@ -124,8 +123,7 @@ def test_a_fit_says_whether_time_or_noise_ended_it(series, small):
     config = load_config([*small, "train.steps=1000000"])
     timed = fit(series, split, settings=config, budget=FitTime(1.5, time.monotonic()))
     assert 0 < timed.steps < 1000000
-    assert timed.ended_by_time
-    assert not timed.ended_early
+    assert timed.ended == "time"
 
     class Spoil(L.Callback):
         """Ruins the network after half of its schedule."""
@@ -137,8 +135,7 @@ def test_a_fit_says_whether_time_or_noise_ended_it(series, small):
     config = load_config([*small, "train.steps=60", "trainer.val_check_interval=5"])
     spoiled = fit(series, split, settings=config, callbacks=[Spoil()])
     assert 30 < spoiled.steps < 60
-    assert spoiled.ended_early
-    assert not spoiled.ended_by_time
+    assert spoiled.ended == "validation"
 
 
 def test_a_fit_begins_from_the_weights_it_is_given(series, small):
