@@ -19,9 +19,10 @@ def resident_mib() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-def test_a_buffer_is_asked_of_the_system_once():
+def test_buffers_are_soon_asked_of_the_system_no_more():
     with keep_buffers():
-        torch.ones(2**22)  # 16 MiB, 4096 pages of 4 KiB
+        for _ in range(40):  # until each has found its place
+            torch.ones(2**22)  # 16 MiB, 4096 pages of 4 KiB
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(10):
             torch.ones(2**22)
