@@ -22,7 +22,7 @@ def problem(specimen: str, *more: str) -> tuple[TiltSeries, Split, Config]:
 
 
 def test_a_motion_is_found_where_there_is_one():
-    series, split, config = problem("drift")
+    series, split, config = problem("drift", "simulate.peak_counts=20000")  # at 2000 rounding decides
     motion = find_motion(series, Split(split.validation_rows, rows_of([7], (14, 30))), settings=config)
     turn, travel = motion.between()
     assert turn == pytest.approx(40, abs=4)
