@@ -6,7 +6,6 @@ The truth is known here and nowhere below.
 
 from __future__ import annotations
 
-import collections
 import logging
 import math
 import os
@@ -25,9 +24,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 from dip4d.conventional.baselines import Baseline, Conventional
 from dip4d.conventional.methods import methods_of
 from dip4d.experiment import scores
-from dip4d.experiment.outputs import add_orthoslices, kept, key_frames, movie, write_movie
+from dip4d.experiment.outputs import Watched, add_orthoslices, exhaust, kept, key_frames, movie, write_movie
 from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
-from dip4d.measures.consistency import weighed
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
 from dip4d.reconstruction.data import rows_of_fit
 from dip4d.reconstruction.module import DIP4D
@@ -204,22 +202,15 @@ class Movie(L.Callback):
         if not trainer.is_global_zero:
             return
         data = rows_of_fit(trainer)
-        series, keys = data.series, key_frames(len(data.tau))
-        found, masses, shown = {}, [], []
-        frames = weighed(kept(movie(module, data), keys, into=shown), into=masses)
-        if self.truth is not None:
-            frames = scored(frames, self.truth, into=found)
+        series, watched = data.series, Watched(data.series, self.truth)
+        frames = watched.watch(movie(module, data))
         if self.times_s is None:
             write_movie(self.run / VOLUMES, frames, series=series, times_s=series.times_s)
         else:
             exhaust(frames)
             asked = movie(module, data, times_s=self.times_s)
             write_movie(self.run / VOLUMES, asked, series=series, times_s=np.asarray(self.times_s))
-        slices = orthoslices("dip", shown, images=series.images)
-        if self.truth is not None:
-            slices |= orthoslices("truth", list(self.truth[keys]), images=series.images)
-        add_orthoslices(self.run, slices, frames=keys)
-        add_metrics(self.run, {"methods": {"dip": found}, "mass": scores.mass_of(series, masses)})
+        watched.write(self.run)
 
 
 class Diagnostics(L.Callback):
@@ -235,9 +226,8 @@ class Diagnostics(L.Callback):
         if not trainer.is_global_zero:
             return
         data = rows_of_fit(trainer)
-        errors = {key: {"dip": value} for key, value in scores.errors_of(module, data).items()}
-        found = scores.residuals_of(module, data, excluded=self.excluded)
-        add_metrics(self.run, errors | found)
+        found = scores.diagnostics_of(module, data, excluded=self.excluded)
+        add_metrics(self.run, found)
         if warning := scores.warning_of(found, self.excluded):
             _log.warning(warning)
 
@@ -253,8 +243,3 @@ class Results(L.Callback):
             metrics = read_metrics(self.run)
             log_frames(trainer.logger, metrics["methods"])
             log_comparison(trainer.logger, metrics)
-
-
-def exhaust(frames: Iterable) -> None:
-    """Draws all frames, for what happens to them on their way."""
-    collections.deque(frames, maxlen=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -16,15 +17,18 @@ from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
+from dip4d.experiment.scores import mass_of
 from dip4d.indices import evenly
 from dip4d.io import write_volumes
 from dip4d.measures import resolution
-from dip4d.measures.image_quality import Frame
+from dip4d.measures.consistency import weighed
+from dip4d.measures.image_quality import Frame, scored
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.fit import Fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.refits import fit_halves, fit_members
 from dip4d.reconstruction.uncertainty import calibration, spread
+from dip4d.report.orthoslices import orthoslices
 from dip4d.tilt_series import TiltSeries
 
 KEY_FRAMES = 6  # frames shown in figures
@@ -55,6 +59,40 @@ def kept(frames: Iterable[Frame], wanted: Collection[int], *, into: list[np.ndar
         if t in wanted and frame is not None:
             into.append(frame)
         yield frame
+
+
+def exhaust(frames: Iterable) -> None:
+    """Draws all frames, for what happens to them on their way."""
+    collections.deque(frames, maxlen=0)
+
+
+class Watched:
+    """What is learned of a movie as its frames pass, drawn once: scores, masses, and the frames of figures.
+
+    series: that it is of. truth: (t, z, y, x), or None.
+    """
+
+    def __init__(self, series: TiltSeries, truth: np.ndarray | None) -> None:
+        self.series, self.truth = series, truth
+        self.scores: dict[str, list[float | None]] = {}
+        self.masses: list[float] = []
+        self.shown: list[np.ndarray] = []
+
+    def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same frames (z, y, x), one for each image of the series."""
+        keys = key_frames(len(self.series.images))
+        frames = weighed(kept(frames, keys, into=self.shown), into=self.masses)
+        return frames if self.truth is None else scored(frames, self.truth, into=self.scores)
+
+    def write(self, folder: Path) -> None:
+        """Adds it to the orthoslices.npz and the metrics.json of a run."""
+        images, keys = self.series.images, key_frames(len(self.series.images))
+        slices = orthoslices("dip", self.shown, images=images)
+        if self.truth is not None:
+            slices |= orthoslices("truth", list(self.truth[keys]), images=images)
+        add_orthoslices(folder, slices, frames=keys)
+        found = {"methods": {"dip": self.scores}, "mass": mass_of(self.series, self.masses)}
+        run_folder.add_metrics(folder, found)
 
 
 def key_frames(frames: int) -> list[int]:

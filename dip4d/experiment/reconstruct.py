@@ -29,8 +29,6 @@ from dip4d.experiment.inputs import Inputs, align_if_jittery
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, split_of
 from dip4d.io.series import write_tilt_series
-from dip4d.measures.consistency import weighed
-from dip4d.measures.image_quality import scored
 from dip4d.measures.input_checks import background_advice
 from dip4d.reconstruction.fit import Fit, fit
 from dip4d.reconstruction.motion_test import find_motion
@@ -38,7 +36,6 @@ from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.uncertainty import spread
-from dip4d.report.orthoslices import orthoslices
 from dip4d.tilt_series import TiltSeries
 
 _log = logging.getLogger(__name__)
@@ -164,23 +161,18 @@ class Reconstruction:
             "test_error": errors["held_out_images"],
             "test_error_without_noise": errors["held_out_without_noise"],
         }
-        for name, values in {} if self._inputs.truth is None else self._decoded["scores"].items():
+        for name, values in {} if self._inputs.truth is None else self._watched.scores.items():
             there = [v for v in values if v is not None]
             found[f"{name}_mean"] = float(np.mean(there)) if there else None
             found[f"{name}_worst"] = min(there) if there else None
         return found
 
     @cached_property
-    def _decoded(self) -> dict[str, Any]:
-        """What is learned of the whole movie, drawn once: scores of its frames, masses, and the frames of figures."""
-        found: dict[str, Any] = {"scores": {}, "masses": [], "shown": []}
-        keys = outputs.key_frames(len(self.series.images))
-        frames = weighed(outputs.kept(self.frames(), keys, into=found["shown"]), into=found["masses"])
-        if self._inputs.truth is not None:
-            frames = scored(frames, self._inputs.truth, into=found["scores"])
-        for _ in frames:
-            pass
-        return found
+    def _watched(self) -> outputs.Watched:
+        """What is learned of the whole movie, drawn for that if it has not been."""
+        watched = outputs.Watched(self.series, self._inputs.truth)
+        outputs.exhaust(watched.watch(self.frames()))
+        return watched
 
     def uncertainty(self, members: int = 4, *, progress: bool = False) -> np.ndarray:
         """The standard deviation (t, z, y, x) of every voxel at the time of every image.
@@ -219,23 +211,10 @@ class Reconstruction:
         outputs.save_motion(path, done)
         if self.shifts is not None:
             outputs.save_shifts(path, self.shifts, config=self.config)
-        self._save_scores(path)
-        return path
-
-    def _save_scores(self, folder: Path) -> None:
-        """metrics.json and orthoslices.npz, as a run writes them."""
-        done, series, truth = self._done, self.series, self._inputs.truth
-        keys = outputs.key_frames(len(series.images))
-        slices = orthoslices("dip", self._decoded["shown"], images=series.images)
-        if truth is not None:
-            slices |= orthoslices("truth", list(truth[keys]), images=series.images)
-        outputs.add_orthoslices(folder, slices, frames=keys)
-        errors = {key: {"dip": value} for key, value in scores.errors_of(done.module, done.data).items()}
+        self._watched.write(path)
         said = facts_of(done, self._inputs, config=self.config, seconds=self._seconds)
-        residuals = scores.residuals_of(done.module, done.data)
-        mass = scores.mass_of(series, self._decoded["masses"])
-        methods = {"dip": self._decoded["scores"]}
-        run_folder.add_metrics(folder, said | errors | residuals | {"mass": mass, "methods": methods})
+        run_folder.add_metrics(path, said | scores.diagnostics_of(done.module, done.data))
+        return path
 
 
 def _series_of(

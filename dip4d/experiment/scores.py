@@ -56,6 +56,12 @@ def residuals_of(module: DIP4D, data: TiltRows, *, excluded: Sequence[int] = ())
     }
 
 
+def diagnostics_of(module: DIP4D, data: TiltRows, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
+    """What tells without truth how far to trust the network: `errors_of` and `residuals_of` for metrics.json."""
+    errors = {key: {"dip": value} for key, value in errors_of(module, data).items()}
+    return errors | residuals_of(module, data, excluded=excluded)
+
+
 def mass_of(series: TiltSeries, volumes: Sequence[float]) -> dict[str, Any]:
     """The total intensity of images and volumes against time. volumes: (t,), that of each volume."""
     masses = masses_of_images(series)
