@@ -6,10 +6,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+import numba
 import torch
 
 BLOCKS_PER_THREAD = 2  # so that threads end together
 SMALL = 2**18  # numbers, which one thread is through with before another has begun
+
+fast_jit = numba.njit(nogil=True, cache=True, fastmath={"nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
 
 
 @cache

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dip4d.config.schema import NETWORKS, RENAMED, Config
+from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, RENAMED, Config
 from dip4d.errors import InputError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -246,8 +246,8 @@ def _check_together(config: Config) -> None:
             float(config.data.background)
         except ValueError:
             raise InputError(f"data.background={config.data.background} must be auto, none or a number") from None
-    if config.uncertainty.members in (1, 2):
-        raise InputError(f"uncertainty.members={config.uncertainty.members} must be 0 or at least 3, to have a spread")
+    if 0 < (members := config.uncertainty.members) < LEAST_MEMBERS:
+        raise InputError(f"uncertainty.members={members} must be 0 or at least {LEAST_MEMBERS}, to have a spread")
     if config.run.resume and config.run.overwrite:
         raise InputError("run.resume and run.overwrite exclude each other")
     if config.run.resume and config.run.dir is None:

@@ -25,6 +25,8 @@ class Names:
         return iter(getattr(importlib.import_module(self.module), self.table))
 
 
+LEAST_MEMBERS = 3  # of an uncertainty, to have a spread
+
 SPECIMENS = Names("dip4d.simulation.specimens", "SPECIMENS")
 SCHEMES = Names("dip4d.simulation.schemes", "SCHEMES")
 METHODS = Names("dip4d.conventional.methods", "METHODS", listed=False)

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,6 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from dip4d.conventional.baselines import Baseline, Conventional
-from dip4d.conventional.methods import methods_of
 from dip4d.experiment import scores
 from dip4d.experiment.outputs import Watched, add_orthoslices, exhaust, kept, key_frames, movie, write_movie
 from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
@@ -129,7 +128,7 @@ class Comparison(L.Callback):
 
     run: the folder, to whose metrics.json and orthoslices.npz they are added.
     conventional: of the same series.
-    methods: names of `METHODS`, or None for those that are usual with or without truth.
+    methods: names of `METHODS`, in the order of the table.
     truth: (t, z, y, x), or None.
     seconds: about how long scoring one method may take; where one is slower, frames between are left out (null).
     """
@@ -139,12 +138,12 @@ class Comparison(L.Callback):
         run: Path,
         conventional: Conventional,
         *,
-        methods: Iterable[str] | None = None,
+        methods: Sequence[str],
         truth: np.ndarray | None = None,
         seconds: float = math.inf,
     ) -> None:
-        self.run, self.conventional, self.truth, self.seconds = run, conventional, truth, seconds
-        self.methods = methods_of(methods, with_truth=truth is not None)
+        self.run, self.conventional, self.methods = run, conventional, methods
+        self.truth, self.seconds = truth, seconds
         self.baselines: list[Baseline] = []
 
     def on_fit_start(self, trainer: L.Trainer, module: DIP4D) -> None:

@@ -20,14 +20,14 @@ import torch
 from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import changed_keys, config_of, save_config
-from dip4d.config.schema import Config
+from dip4d.config.schema import LEAST_MEMBERS, Config
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError
 from dip4d.experiment import outputs, scores
 from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Inputs, align_if_jittery
 from dip4d.experiment.quiet import quiet_lightning
-from dip4d.experiment.run import facts_of, split_of
+from dip4d.experiment.run import facts_of, shifts_of, split_of
 from dip4d.io.series import write_tilt_series
 from dip4d.measures.input_checks import background_advice
 from dip4d.reconstruction.fit import Fit, fit
@@ -41,7 +41,6 @@ from dip4d.tilt_series import TiltSeries
 _log = logging.getLogger(__name__)
 
 SERIES = "series.npz"  # in the folder of a saved reconstruction, so that its config.yaml repeats it
-LEAST_MEMBERS = 3  # of an uncertainty, to have a spread
 SECONDS_BETWEEN_LINES = 10.0  # of progress
 _USED = ("network.", "train.", "trainer.", "run.seed", "data.validation_rows", "data.test_images", "align.automatic",
          "align.refine", "align.along_z", "align.tilt")  # fmt: skip
@@ -143,8 +142,7 @@ class Reconstruction:
     @property
     def shifts(self) -> Shifts | None:
         """Where the images were found to lie: by the alignment before the fit or by `align.refine`; None if neither."""
-        poses = self._done.module.poses
-        return self._inputs.shifts if poses is None else poses.shifts()
+        return shifts_of(self._done, self._inputs)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -156,7 +154,7 @@ class Reconstruction:
         found: dict[str, Any] = {
             "steps": self._done.steps,
             "seconds": self._seconds,
-            "parameters": sum(p.numel() for p in self._done.module.parameters()),
+            "parameters": self._done.parameters,
             "validation_error": errors["held_out"],
             "test_error": errors["held_out_images"],
             "test_error_without_noise": errors["held_out_without_noise"],

@@ -178,11 +178,16 @@ def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> di
         "ended": done.ended,
         "fit_seconds": done.module.schedule.elapsed(),
         "seconds": seconds,
-        "parameters": sum(p.numel() for p in done.module.parameters()),
+        "parameters": done.parameters,
         "data_range": None if truth is None else float(truth.max()),
         "times_s": inputs.series.times_s.tolist(),
         "pixel_nm": inputs.series.pixel_nm,
     }
+
+
+def shifts_of(done: Fit, inputs: Inputs) -> Shifts | None:
+    """Where the images were found to lie: by the fit itself, or by the alignment before it; None if by neither."""
+    return inputs.shifts if done.module.poses is None else done.module.poses.shifts()
 
 
 def _write_what_else(
@@ -194,7 +199,7 @@ def _write_what_else(
     statistics: SeriesStatistics,
 ) -> None:
     """Shifts and motion where they were found, uncertainty and resolution where they are asked for."""
-    shifts: Shifts | None = inputs.shifts if done.module.poses is None else done.module.poses.shifts()
+    shifts = shifts_of(done, inputs)
     if shifts is not None:
         outputs.save_shifts(folder, shifts, config=config)
     outputs.save_motion(folder, done)

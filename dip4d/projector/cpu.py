@@ -17,27 +17,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from dip4d.threads import blocks, spread
+from dip4d.threads import blocks, fast_jit, spread
 
 WIDTH = 32  # slices that lie side by side in the shared-angle kernels: two AVX-512 or four AVX vectors
 TILE = 8  # rows of a slice that stay in the cache while the angles pass over them
 
-_jit = numba.njit(nogil=True, cache=True, fastmath={"nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
 
-
-@_jit
+@fast_jit
 def _transpose(x, out):
     for i in range(x.shape[0]):
         for j in range(x.shape[1]):
             out[j, i] = x[i, j]
 
 
-@_jit
+@fast_jit
 def _march(x, along, across, offset, row, taps, weights, out):
     """Adds to `out` (S,) the view of `x` (rows, cols) with the bin at ``col * along + row * across + offset``.
 
@@ -61,7 +58,7 @@ def _march(x, along, across, offset, row, taps, weights, out):
             out[k] += weights[0, k] * row[left] + weights[1, k] * row[left + np.uint32(1)]
 
 
-@_jit
+@fast_jit
 def _project_items(x, cos, sin, shift, out, first, last):
     """x (B, Y, X), cos, sin, shift (B, n) -> out (B, n, S), for the items first..last."""
     _, ny, nx = x.shape
@@ -84,7 +81,7 @@ def _project_items(x, cos, sin, shift, out, first, last):
                 _march(turned, sin[b, a], cos[b, a], offset, row, taps, weights, out[b, a])
 
 
-@_jit
+@fast_jit
 def _backproject_items(y, cos, sin, shift, out, first, last):
     """y (B, n, S) -> out (B, Y, X), for the items first..last."""
     _, ny, nx = out.shape
@@ -112,7 +109,7 @@ def _backproject_items(y, cos, sin, shift, out, first, last):
                     out[b, i, j] += weights[0, j] * row[left] + weights[1, j] * row[left + np.uint32(1)]
 
 
-@_jit
+@fast_jit
 def _differentiate_items(x, y, cos, sin, shift, by_angle, by_shift, first, last):
     """Derivatives of <A x, y> by angle and shift, (B, n), for the items first..last: x (B, Y, X), y (B, n, S).
 
@@ -150,7 +147,7 @@ def _differentiate_items(x, y, cos, sin, shift, by_angle, by_shift, first, last)
             by_shift[b, a] = total_shift
 
 
-@_jit
+@fast_jit
 def _march_stack(tile, lines, first_line, n_lines, along, across, offset, view):
     """Adds to `view` (S, WIDTH) some lines of a stack, `tile` (lines, length + 2, WIDTH), empty at both ends.
 
@@ -174,7 +171,7 @@ def _march_stack(tile, lines, first_line, n_lines, along, across, offset, view):
                 here[w] += w_left * a_pixel[w] + w_right * b_pixel[w]
 
 
-@_jit
+@fast_jit
 def _project_stack(x, cos, sin, shift, out, first, last, a_first, a_last):
     """x (N, Y, X), cos, sin, shift (n,) -> out (N, n, S), for at most WIDTH slices and some of the angles."""
     _, ny, nx = x.shape
@@ -200,7 +197,7 @@ def _project_stack(x, cos, sin, shift, out, first, last, a_first, a_last):
                 out[n, a, k] = views[a - a_first, k, n - first]
 
 
-@_jit
+@fast_jit
 def _backproject_stack(y, cos, sin, shift, out, first, last, top, bottom):
     """y (N, n, S) -> out (N, Y, X), for at most WIDTH slices and the rows top..bottom of each."""
     _, ny, nx = out.shape

@@ -44,6 +44,11 @@ class Fit:
         return self.trainer.global_step
 
     @property
+    def parameters(self) -> int:
+        """How many numbers are fitted."""
+        return sum(p.numel() for p in self.module.parameters())
+
+    @property
     def ended(self) -> Ended:
         """What ended it: its steps, its time, validation rows whose error rose, or whoever watched."""
         return self.module.ended

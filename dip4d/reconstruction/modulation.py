@@ -9,17 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dip4d.threads import on_threads
+from dip4d.threads import fast_jit, on_threads
 
 EPS = 1e-5  # as in torch's GroupNorm
-
-_jit = numba.njit(nogil=True, cache=True, fastmath={"nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
 
 
 def normalised_modulated_silu(
@@ -99,7 +96,7 @@ def _of_groups(values: np.ndarray, groups: int) -> np.ndarray:
     return np.repeat(values.reshape(b, groups, c // groups).mean(2), c // groups, axis=1)
 
 
-@_jit
+@fast_jit
 def _sigmoid(y):
     """By the rational approximation of tanh that Eigen has: good to a few parts in 1e7, and one loop of vectors."""
     h = min(max(np.float32(0.5) * y, np.float32(-7.9053111)), np.float32(7.9053111))
@@ -118,7 +115,7 @@ def _sigmoid(y):
     return np.float32(0.5) + np.float32(0.5) * h * p / d
 
 
-@_jit
+@fast_jit
 def _add_squares(x, sums, first, last):
     """sums: of each image of x and of its squares, in float64: their difference may be small."""
     for i in range(first, last):
@@ -131,7 +128,7 @@ def _add_squares(x, sums, first, last):
         sums[i, 1] = square
 
 
-@_jit
+@fast_jit
 def _activate(x, line, out, first, last):
     for i in range(first, last):
         slope, level = line[i, 0], line[i, 1]
@@ -140,7 +137,7 @@ def _activate(x, line, out, first, last):
             out[i, j] = y * _sigmoid(y)
 
 
-@_jit
+@fast_jit
 def _activate_backwards(x, grad, line, out, sums, first, last):
     """out: dy, the derivative by what is activated; sums: of dy, and of dy x."""
     for i in range(first, last):
@@ -157,7 +154,7 @@ def _activate_backwards(x, grad, line, out, sums, first, last):
         sums[i, 1] = times_x
 
 
-@_jit
+@fast_jit
 def _normalise_backwards(x, back, out, first, last):
     """out: from dy to dx."""
     for i in range(first, last):

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from dip4d.threads import on_threads
-
-_jit = numba.njit(nogil=True, cache=True, fastmath={"nsz", "arcp", "contract", "reassoc"}, error_model="numpy")
+from dip4d.threads import fast_jit, on_threads
 
 
 def total_variation(slices: Tensor, frames_apart: int = 1) -> tuple[Tensor, Tensor]:
@@ -60,7 +57,7 @@ class _Sums(torch.autograd.Function):
         return torch.from_numpy(out), None
 
 
-@_jit
+@fast_jit
 def _add_up(x, apart, sums, first, last):
     for item in range(first, last):
         b, t = divmod(item, x.shape[1])
@@ -80,12 +77,12 @@ def _add_up(x, apart, sums, first, last):
             sums[item, 2] += in_time
 
 
-@_jit
+@fast_jit
 def _sign(value):
     return np.float32(value > 0) - np.float32(value < 0)
 
 
-@_jit
+@fast_jit
 def _differentiate(x, apart, weights, out, first, last):
     """out: the derivative of the weighted sums; a row at a time, so that it stays in the cache."""
     n, rows, cols = x.shape[1:]
@@ -139,7 +136,7 @@ class _Bounded(torch.autograd.Function):
         return out, torch.tensor(of_bound.sum() / float(bound)).to(bound)
 
 
-@_jit
+@fast_jit
 def _differentiate_bound(values, grad, out, inverse, of_bound, first, last):
     """out: of the logit, ``grad * v (1 - v / bound)``; of_bound: the sums of ``grad * v`` of each row."""
     for i in range(first, last):
