@@ -70,6 +70,7 @@ class DIP4D(L.LightningModule):
         self._squares = torch.zeros(2, dtype=torch.float64)
         self.best = BestWeights()
         self._worse = 0  # times in a row
+        self._first_step = 1  # of this part of an interrupted fit
         self.ended: Ended = "steps"
         self.averaged = AveragedWeights(self, ema_decay)
 
@@ -142,6 +143,7 @@ class DIP4D(L.LightningModule):
 
     def on_train_start(self) -> None:
         self.schedule.start()
+        self._first_step = self.global_step + 1
 
     def on_train_end(self) -> None:
         self.schedule.stop()
@@ -158,6 +160,8 @@ class DIP4D(L.LightningModule):
         self.averaged.update()  # here, so that a checkpoint of this step has it
 
     def on_train_batch_end(self, *_) -> None:
+        if self.global_step == self._first_step:
+            self.schedule.discount()
         if self.schedule.fraction_done(self.global_step) >= 1:
             self.end("time" if self.global_step < self.schedule.steps else "steps")
 

@@ -15,7 +15,7 @@ class FitTime:
     """The time of a fit.
 
     seconds: how long it may take.
-    began: from when on, a time.monotonic(), whatever else was done since; from the first step if None.
+    began: from when on, a time.monotonic(), whatever else was done since; from the end of the first step if None.
     """
 
     seconds: float
@@ -46,6 +46,10 @@ class Schedule:
         self._started = time.monotonic()
         if self.seconds is not None and self.began is not None:
             self.seconds -= self._started - self.began
+
+    def discount(self) -> None:
+        """Called after the first step, which compiles what the others run: it is not counted."""
+        self._started = time.monotonic()
 
     def stop(self) -> None:
         """Called when the fit ends, or is interrupted."""

@@ -153,6 +153,18 @@ def fit(module: DIP4D, data: TiltRows, *callbacks: L.Callback) -> DIP4D:
     return module
 
 
+def test_the_time_of_the_first_step_is_not_counted_and_that_of_the_others_is(data, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dip4d.reconstruction.schedule.time.monotonic", lambda: now[0])
+
+    class Slow(L.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            now[0] += 1.0 if trainer.global_step else 1000.0
+
+    module = fit(module_of(windows=0), data, Slow())
+    assert module.schedule.elapsed() == data.steps - 1
+
+
 def test_the_network_with_the_lowest_validation_error_stays(data):
     class Spoil(L.Callback):
         """Ruins the network after half of the steps."""

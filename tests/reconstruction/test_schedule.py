@@ -60,3 +60,16 @@ def test_without_a_limit_only_steps_count():
     schedule.start()
     schedule.spent = 1e9
     assert [schedule.fraction_done(step) for step in (0, 5, 10, 20)] == [0, 0.5, 1, 1]
+
+
+def test_the_first_step_which_compiles_the_others_takes_nothing_from_the_time(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr("dip4d.reconstruction.schedule.time.monotonic", lambda: now[0])
+    schedule = Schedule(10**9, FitTime(100.0))
+    schedule.spent = 20.0  # before an interruption
+    schedule.start()
+    now[0] += 70.0
+    schedule.discount()
+    now[0] += 10.0
+    assert schedule.elapsed() == 30
+    assert schedule.fraction_done(3) == pytest.approx(0.3)
