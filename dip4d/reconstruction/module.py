@@ -24,7 +24,7 @@ STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error
 STOP_EARLIEST = 0.3  # though not before this part of its schedule
 TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
 IMAGES_AT_ONCE = 64  # of a batch, projected together
-CHECKPOINT_FORMAT = 2  # of what is kept of a fit; 1 had other names for the weights
+CHECKPOINT_FORMAT = 3  # of what is kept of a fit; 1 had other names for the weights, 2 a wider finest scale
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 

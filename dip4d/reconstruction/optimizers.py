@@ -21,8 +21,8 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Adam for the parameters, but for `muon_matrices`, some of them, Muon (Jordan et al., 2024).
 
-    Muon makes every step orthogonal, so that a fit needs a third of the steps. Where steps are cheap Adam ends better:
-    it leaves alone what hardly matters, which for Muon is noise to be fitted.
+    Muon makes every step orthogonal, so that a fit needs a third of the steps. Adam ends better where there is noise to
+    be fitted: it leaves alone what hardly matters.
     """
     chosen = {id(k) for k in muon_matrices}
     adam = torch.optim.Adam([p for p in parameters if id(p) not in chosen], learning_rate, betas=BETAS)

@@ -15,7 +15,9 @@ from dip4d.reconstruction.networks.base import OrthosliceNetwork, Problem, regis
 from dip4d.reconstruction.variation import bounded
 
 COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
+FINEST_CHANNELS = 0.5  # of all have the layers at full size, whose convolutions cost most: they draw as well
 SCALES_SHOWN = 2  # from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
+FINE_SCALES = 2  # the finest, whose kernels Adam fits: it leaves alone what hardly matters, which is noise
 TIME_PACE = 5.0  # the warp of time learns so many times faster than a weight of the decoder
 _GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
 
@@ -27,7 +29,7 @@ class Decoder(nn.Module):
     maps: how many to draw.
     n_z: Z, how many positions the volume has.
     images: how many images of a position it is shown (0: none); they enter at the coarse scales.
-    channels: width of all layers.
+    channels: width of all layers but those at full size, which have a part of it.
     octaves: of the Fourier features of z; the finest has 2^(octaves - 2) periods over the volume.
     """
 
@@ -48,10 +50,13 @@ class Decoder(nn.Module):
         width = 64
         self.position = nn.Sequential(nn.Linear(1 + 2 * octaves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.pattern = nn.Parameter(0.3 * torch.randn(1, channels, *self.sizes[0]))
-        self.first = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
-        self.second = nn.ModuleList(_Layer(channels, width) for _ in self.sizes)
-        self.enter = nn.ModuleList(nn.Conv2d(images, channels, 1) for _ in self.sizes[:SCALES_SHOWN] if images)
-        self.draw = nn.Conv2d(channels, maps, 1)
+        finest = max(1, round(FINEST_CHANNELS * channels)) if levels > 1 else channels
+        widths = [*[channels] * (levels - 1), finest]
+        self.narrow = nn.Conv2d(channels, finest, 1) if levels > 1 else None
+        self.first = nn.ModuleList(_Layer(channels, width) for channels in widths)
+        self.second = nn.ModuleList(_Layer(channels, width) for channels in widths)
+        self.enter = nn.ModuleList(nn.Conv2d(images, channels, 1) for channels in widths[:SCALES_SHOWN] if images)
+        self.draw = nn.Conv2d(finest, maps, 1)
         with torch.no_grad():
             self.draw.weight *= 0.3
         nn.init.zeros_(cast(Tensor, self.draw.bias))
@@ -69,6 +74,8 @@ class Decoder(nn.Module):
         if images is None:
             images = self.shown(x.new_zeros(len(z), self.images, *self.shape))
         for level, size in enumerate(self.sizes):
+            if self.narrow is not None and level == len(self.sizes) - 1:
+                x = self.narrow(x)  # while it is small
             if level:
                 x = F.interpolate(x.contiguous(**innermost), size=size, mode="bilinear")
                 x = x if z.is_cuda else x.contiguous()
@@ -77,9 +84,10 @@ class Decoder(nn.Module):
             x = self.second[level](self.first[level](x, z), z)
         return self.draw(x)
 
-    def kernels(self) -> list[nn.Parameter]:
-        """Those of its convolutions, as matrices (channels, 9 channels)."""
-        return [cast(_Layer, layer).kernel for layers in (self.first, self.second) for layer in layers]
+    def kernels(self, finest_left_out: int = 0) -> list[nn.Parameter]:
+        """Those of its convolutions, as matrices (channels, 9 channels), but for so many of the finest scales."""
+        scales = range(max(0, len(self.sizes) - finest_left_out))
+        return [cast(_Layer, layers[k]).kernel for layers in (self.first, self.second) for k in scales]
 
 
 class _Layer(nn.Module):
@@ -128,6 +136,10 @@ class VoxelMaps(nn.Module):
     def shown(self, images: Tensor) -> tuple[Tensor, ...]:
         """They are shown no images."""
         return ()
+
+    def kernels(self, finest_left_out: int = 0) -> list[nn.Parameter]:
+        """They have none."""
+        return []
 
     def forward(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         """z: (B,), pixels; between positions the maps are interpolated. Returns (B, maps, Y, X)."""
@@ -202,6 +214,10 @@ class BoundedLowRank(OrthosliceNetwork):
     def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         """z: (B,), in pixels, fractions allowed. images: as by `shown`, or None. Returns the maps (B, K, Y, X)."""
         return self.decoder(z, images)
+
+    def muon_matrices(self) -> list[nn.Parameter]:
+        """The kernels of the coarse scales, which Muon fits in a third of the steps; at fine ones it fits noise."""
+        return self.decoder.kernels(finest_left_out=FINE_SCALES)
 
     def shown(self, images: Tensor) -> tuple[Tensor, ...]:
         """Back-projected rows (B, C, Y, X) as the decoder takes them."""
