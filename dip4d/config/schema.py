@@ -161,7 +161,7 @@ class Network:
 @dataclass
 class Train:
     steps: int | None = key(
-        None, "Optimizer steps; by default as many as show every row 300 times, and at least 1500.", low=1
+        None, "Optimizer steps; by default as many as show every row 300 times, and at least 2000.", low=1
     )
     max_minutes: float | None = key(
         None,
@@ -180,7 +180,7 @@ class Train:
     )
     tv_time: float = key(8.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     ema_decay: float = key(
-        0.995,
+        0.99,
         "Decay in a step of the averaged weights, which are those that are measured and kept; 0 for none.",
         low=0.0,
         high=1.0,

@@ -24,7 +24,7 @@ from dip4d.reconstruction.schedule import FitTime, Schedule
 from dip4d.reconstruction.split import Split
 from dip4d.tilt_series import TiltSeries
 
-FEWEST_STEPS, PASSES_OVER_ROWS = 1500, 300  # steps of a fit by default: so often is every row shown, if that is more
+FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 300  # steps of a fit by default: so often is every row shown, if that is more
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
 STEPS_BETWEEN_VALIDATIONS = 100
 GRADIENT_CLIP = 0.3  # a few steps in a hundred are many times longer; without them 1 dB is gained

@@ -17,7 +17,7 @@ from dip4d.reconstruction.variation import bounded
 COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
 FINEST_CHANNELS = 0.5  # of all have the layers at full size, whose convolutions cost most: they draw as well
 SCALES_SHOWN = 2  # from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
-FINE_SCALES = 2  # the finest, whose kernels Adam fits: it leaves alone what hardly matters, which is noise
+FINE_SCALES = 3  # the finest, whose kernels Adam fits: it leaves alone what hardly matters, which is noise
 TIME_PACE = 5.0  # the warp of time learns so many times faster than a weight of the decoder
 _GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
 
