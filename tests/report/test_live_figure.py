@@ -1,0 +1,43 @@
+"""The live figure suits any series, and an image viewer never sees half of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from dip4d.report.live_figure import draw_live
+
+KEYS = {"title": "title", "z": 3}
+
+
+@pytest.mark.parametrize(("frames", "size"), [(1, 8), (2, 8), (6, 256), (6, 1025)])
+@pytest.mark.parametrize("errors", [{}, {100: 0.9, 200: 0.1}])
+def test_it_suits_any_size(tmp_path, frames, size, errors):
+    some = np.random.default_rng(0).random((frames, size, size), np.float32)
+    for number, (slices, to_beat) in enumerate(
+        (({"ours": None, "SIRT": some}, ("SIRT", 0.2)), ({"truth": some, "ours": some}, None))
+    ):
+        path = tmp_path / f"{number}.png"
+        draw_live(path, slices, times_s=list(range(frames)), errors=errors, to_beat=to_beat, **KEYS)
+        height, width, _ = imread(path).shape
+        assert width == 1034
+        assert height > 600
+    assert {p.name for p in tmp_path.iterdir()} == {"0.png", "1.png"}
+
+
+def test_a_disk_that_is_full_leaves_the_picture_before(tmp_path, monkeypatch):
+    slices, keys = {"ours": np.ones((2, 8, 8))}, {"times_s": [0, 1], "errors": {}, "to_beat": None, **KEYS}
+    draw_live(tmp_path / "live.png", slices, **keys)
+    before = (tmp_path / "live.png").read_bytes()
+
+    def fill(self, path, **_):
+        path.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fill)
+    with pytest.raises(OSError, match="No space"):
+        draw_live(tmp_path / "live.png", slices, **keys)
+    assert (tmp_path / "live.png").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["live.png"]
