@@ -108,8 +108,8 @@ class Pictures(L.Callback):
         log_picture(trainer.logger, "orthoslices", picture=picture, step=trainer.global_step)
         if self.truth is not None:
             truth, data_range = torch.from_numpy(self.truth[frames, z]), float(self.truth.max())
-            scores = quality(torch.from_numpy(slices), truth, data_range=data_range)
-            trainer.logger.log_metrics(scores, step=trainer.global_step)
+            found = quality(torch.from_numpy(slices), truth, data_range=data_range)
+            trainer.logger.log_metrics(found, step=trainer.global_step)
 
 
 def quality(slices: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> dict[str, float]:
@@ -150,15 +150,16 @@ class Comparison(L.Callback):
         if not trainer.is_global_zero or not self.methods:
             return
         _log.info("The fit is done and its volumes are written; comparing them (Ctrl-C leaves that out)")
+        left = list(self.methods)
         try:
-            for name in self.methods:
-                baseline = self.conventional.baseline(name)
+            while left:
+                baseline = self.conventional.baseline(left[0])
                 self._say(baseline, trainer)
                 self._score(baseline, rows_of_fit(trainer).series.images)
+                del left[0]
         except (KeyboardInterrupt, MemoryError, RuntimeError) as error:  # hours of a fit are not lost for that
-            left = ", ".join(self.methods[self.methods.index(name) :])
             why = "stopped by hand" if isinstance(error, KeyboardInterrupt) else error
-            _log.warning(f"the comparison with {left} was left out ({why})")
+            _log.warning(f"the comparison with {', '.join(left)} was left out ({why})")
 
     def _say(self, baseline: Baseline, trainer: L.Trainer) -> None:
         """Prints and logs its settings and errors."""
