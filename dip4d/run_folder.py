@@ -24,6 +24,7 @@ MOTION = "motion.csv"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
 FIGURES = "figures"
+LIVE = "live.png"  # among the figures
 TRACKING = "tracking"
 OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, FIGURES, TRACKING)
 

@@ -12,7 +12,8 @@ from dip4d.reconstruction.schedule import FitTime
 FIT_SHARE = 0.6  # of the time is the fit's, however long what comes before it took
 MOTION_SHARE = 0.08  # may go into each of the short fits that look for a motion,
 SEARCH_SHARE = 0.1  # into the choice of the settings of all conventional methods,
-SCORING_SHARE = 0.1  # and into scoring them; what is left is for alignment and writing
+SCORING_SHARE = 0.1  # and into scoring them; what is left is for alignment and writing,
+FIRST_LOOK_SHARE = 0.01  # and for the SIRT that is looked at before the fit
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,8 @@ class Budget:
     def scoring_seconds(self) -> float:
         """For scoring one conventional method."""
         return SCORING_SHARE * self.seconds / self.methods
+
+    @property
+    def first_look_seconds(self) -> float:
+        """For the SIRT that is looked at before the fit."""
+        return FIRST_LOOK_SHARE * self.seconds

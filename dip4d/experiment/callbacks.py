@@ -23,7 +23,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from dip4d.conventional.baselines import Baseline, Conventional
 from dip4d.experiment import scores
-from dip4d.experiment.outputs import Watched, add_orthoslices, exhaust, kept, key_frames, movie, write_movie
+from dip4d.experiment.outputs import Watched, add_orthoslices, exhaust, kept, key_frames, key_slices, movie, write_movie
 from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
 from dip4d.reconstruction.data import rows_of_fit
@@ -103,14 +103,13 @@ class Pictures(L.Callback):
             return
         data = rows_of_fit(trainer)
         z, frames = densest_z(data.series.images), key_frames(len(data.tau))
-        with torch.no_grad():
-            batch = data.batch([z]).to(module.device)
-            slices = module(batch.z, batch.rows, tau=data.tau[frames].to(module.device)[None])[0].float().cpu()
-        picture = np.concatenate(slices.numpy(), axis=1)
+        slices = key_slices(module, data, z=z)
+        picture = np.concatenate(slices, axis=1)
         log_picture(trainer.logger, "orthoslices", picture=picture, step=trainer.global_step)
         if self.truth is not None:
             truth, data_range = torch.from_numpy(self.truth[frames, z]), float(self.truth.max())
-            trainer.logger.log_metrics(quality(slices, truth, data_range=data_range), step=trainer.global_step)
+            found = quality(torch.from_numpy(slices), truth, data_range=data_range)
+            trainer.logger.log_metrics(found, step=trainer.global_step)
 
 
 def quality(slices: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> dict[str, float]:
@@ -124,7 +123,9 @@ def quality(slices: torch.Tensor, truth: torch.Tensor, *, data_range: float) -> 
 
 
 class Comparison(L.Callback):
-    """Stands ours beside conventional reconstruction: its settings before the fit; scores, errors, orthoslices after.
+    """Stands ours beside conventional reconstruction when the fit is done: its settings, scores, errors, orthoslices.
+
+    Ctrl-C, or memory that does not suffice, ends the comparison, and the run goes on without the rest of it.
 
     run: the folder, to whose metrics.json and orthoslices.npz they are added.
     conventional: of the same series.
@@ -144,37 +145,43 @@ class Comparison(L.Callback):
     ) -> None:
         self.run, self.conventional, self.methods = run, conventional, methods
         self.truth, self.seconds = truth, seconds
-        self.baselines: list[Baseline] = []
-
-    def on_fit_start(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if not trainer.is_global_zero:
-            return
-        self.baselines = []
-        for name in self.methods:
-            baseline = self.conventional.baseline(name)
-            self.baselines.append(baseline)
-            found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
-            errors = ((kind.words, getattr(baseline, kind.attribute)) for kind in ERRORS.values())
-            _log.info(f"{name}: {found}" + "".join(f", error of {w} {e:.4f}" for w, e in errors if e is not None))
-            if trainer.logger is not None and baseline.validation_error is not None:
-                values = {f"validation/{name}": baseline.validation_error}
-                trainer.logger.log_metrics(values, step=trainer.global_step)
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or not self.methods:
             return
-        images = rows_of_fit(trainer).series.images
-        for baseline in self.baselines:
-            shown: list[np.ndarray] = []
-            keys = key_frames(len(images))
-            frames, found = kept(self._volumes(baseline), keys, into=shown), {}
-            exhaust(frames if self.truth is None else scored(frames, self.truth, into=found))
-            add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
-            metrics = {"methods": {baseline.name: found | {"settings": baseline.settings}}}
-            for key, kind in ERRORS.items():
-                if (error := getattr(baseline, kind.attribute)) is not None:
-                    metrics[key] = {baseline.name: error}
-            add_metrics(self.run, metrics)
+        _log.info("The fit is done and its volumes are written; comparing them (Ctrl-C leaves that out)")
+        left = list(self.methods)
+        try:
+            while left:
+                baseline = self.conventional.baseline(left[0])
+                self._say(baseline, trainer)
+                self._score(baseline, rows_of_fit(trainer).series.images)
+                del left[0]
+        except (KeyboardInterrupt, MemoryError, RuntimeError) as error:  # hours of a fit are not lost for that
+            why = "stopped by hand" if isinstance(error, KeyboardInterrupt) else error
+            _log.warning(f"the comparison with {', '.join(left)} was left out ({why})")
+
+    def _say(self, baseline: Baseline, trainer: L.Trainer) -> None:
+        """Prints and logs its settings and errors."""
+        found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
+        errors = ((kind.words, getattr(baseline, kind.attribute)) for kind in ERRORS.values())
+        _log.info(f"{baseline.name}: {found}" + "".join(f", error of {w} {e:.4f}" for w, e in errors if e is not None))
+        if trainer.logger is not None and baseline.validation_error is not None:
+            values = {f"validation/{baseline.name}": baseline.validation_error}
+            trainer.logger.log_metrics(values, step=trainer.global_step)
+
+    def _score(self, baseline: Baseline, images: np.ndarray) -> None:
+        """Adds its scores, errors and orthoslices to the files of the run."""
+        shown: list[np.ndarray] = []
+        keys = key_frames(len(images))
+        frames, found = kept(self._volumes(baseline), keys, into=shown), {}
+        exhaust(frames if self.truth is None else scored(frames, self.truth, into=found))
+        add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
+        metrics = {"methods": {baseline.name: found | {"settings": baseline.settings}}}
+        for key, kind in ERRORS.items():
+            if (error := getattr(baseline, kind.attribute)) is not None:
+                metrics[key] = {baseline.name: error}
+        add_metrics(self.run, metrics)
 
     def _volumes(self, baseline: Baseline) -> Iterator[np.ndarray | None]:
         """Those of the key frames, and of all frames, or as many as the time suffices for, where there is a truth."""

@@ -100,6 +100,13 @@ def key_frames(frames: int) -> list[int]:
     return evenly(frames, KEY_FRAMES)
 
 
+@torch.no_grad()
+def key_slices(module: DIP4D, data: TiltRows, *, z: int) -> np.ndarray:
+    """The orthoslices (t, y, x) at z of the frames that figures show, as a network draws them now."""
+    batch, tau = data.batch([z]).to(module.device), data.tau[key_frames(len(data.tau))]
+    return module(batch.z, batch.rows, tau=tau.to(module.device)[None])[0].float().cpu().numpy()
+
+
 def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequence[int]) -> None:
     """Adds to the orthoslices.npz of a run; the file is whole at any moment. frames: the numbers of those shown."""
     path = folder / run_folder.ORTHOSLICES

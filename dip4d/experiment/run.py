@@ -23,6 +23,7 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.experiment import callbacks, outputs, tracking
 from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Inputs, load_inputs
+from dip4d.experiment.live_picture import LivePicture
 from dip4d.reconstruction.fit import Fit, fit
 from dip4d.reconstruction.motion_test import find_motion, motion_of
 from dip4d.reconstruction.networks import NETWORKS
@@ -60,6 +61,7 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     keys = dataclasses.asdict(config)
     logger = tracking.make_logger(config.logger, folder / run_folder.TRACKING, config=keys, name=folder.name)
     checkpoint = _checkpoint_of(config, folder)
+    live = _live_picture(config, folder, inputs=inputs, split=split, budget=budget)
     done = fit(
         inputs.series,
         split,
@@ -68,7 +70,7 @@ def run_experiment(arguments: Sequence[str]) -> Path:
         motion=_motion(config, inputs, split=split, budget=budget, checkpoint=checkpoint),
         budget=budget.fit,
         callbacks=_callbacks(
-            config, folder, conventional=conventional, methods=methods, truth=inputs.truth, budget=budget
+            config, folder, live=live, conventional=conventional, methods=methods, truth=inputs.truth, budget=budget
         ),
         logger=logger,
         checkpoint=checkpoint,
@@ -148,10 +150,19 @@ def _motion(
     return motion
 
 
+def _live_picture(config: Config, folder: Path, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:
+    """What to look at while the run fits, with its first picture drawn."""
+    label, seconds = NETWORKS[config.network.name].label, budget.first_look_seconds
+    live = LivePicture(folder, inputs.series, split=split, truth=inputs.truth, label=label, seconds=seconds)
+    live.begin()
+    return live
+
+
 def _callbacks(
     config: Config,
     folder: Path,
     *,
+    live: LivePicture,
     conventional: Conventional,
     methods: Sequence[str],
     truth: np.ndarray | None,
@@ -164,6 +175,7 @@ def _callbacks(
         callbacks.Pictures(truth),
         callbacks.Movie(folder, truth=truth, times_s=config.output.times),
         callbacks.Diagnostics(folder, config.data.exclude),
+        live,
         callbacks.Comparison(folder, conventional, methods=methods, truth=truth, seconds=budget.scoring_seconds),
         callbacks.Results(folder),
     ]
@@ -220,7 +232,9 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: Logger) -
     lines += [f"  {run_folder.VOLUMES}: one volume for every image; open it in Fiji or napari"]
     if config.uncertainty.members:
         lines += [f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel"]
-    lines += [f"  {figure.relative_to(folder)}" for figure in figures] + [f"  {tracking.hint(logger)}"]
+    live = folder / run_folder.FIGURES / run_folder.LIVE
+    lines += [f"  {figure.relative_to(folder)}" for figure in [*figures, live] if figure.exists()]
+    lines += [f"  {tracking.hint(logger)}"]
     if done.ended != "steps":
         lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]
     _log.info("\n".join(lines))

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from dip4d.__main__ import main
+from dip4d.conventional.baselines import Conventional
 from dip4d.io import open_volumes
 from dip4d.measures.image_quality import psnr, ssim
 from dip4d.reconstruction.module import DIP4D
@@ -24,6 +25,7 @@ from dip4d.simulation.simulate import simulate
 from tests.helpers import ROOT, StopNowError, interrupt, measured, run, same, weights
 
 FIGURES = {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png", "diagnostics.png"}
+LIVE = "live.png"  # drawn while it runs, and by nothing later
 
 
 def test_a_run_and_its_report(tmp_path, small, capsys):
@@ -45,7 +47,7 @@ def test_a_run_and_its_report(tmp_path, small, capsys):
     assert metrics["seconds"] > metrics["fit_seconds"] > 0
 
     figures = tmp_path / "run" / "figures"
-    assert {f.name for f in figures.iterdir()} == FIGURES
+    assert {f.name for f in figures.iterdir()} == FIGURES | {LIVE}
     for figure in figures.iterdir():
         figure.unlink()
     assert main(["report", str(tmp_path / "run")]) == 0
@@ -206,8 +208,36 @@ def test_ctrl_c_once_ends_the_fit_and_keeps_everything(tmp_path, small, monkeypa
     assert metrics["ended"] == "hand"
     assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (12, 16, 16, 16)
     assert len(metrics["methods"]["sirt_whole"]["psnr"]) == 12
-    assert {f.name for f in (tmp_path / "run" / "figures").iterdir()} == FIGURES
+    assert {f.name for f in (tmp_path / "run" / "figures").iterdir()} == FIGURES | {LIVE}
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def by_hand():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def out_of_memory():
+    raise MemoryError("no memory")
+
+
+@pytest.mark.parametrize(("happens", "why"), [(by_hand, "stopped by hand"), (out_of_memory, "no memory")])
+def test_what_ends_the_comparison_costs_nothing_of_the_fit(tmp_path, small, monkeypatch, capsys, happens, why):
+    baseline = Conventional.baseline
+
+    def second(self, name):
+        metrics = read_metrics(tmp_path / "run")  # of the fit, whose files are written by then
+        assert len(metrics["methods"]["dip"]["psnr"]) == 12
+        assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (12, 16, 16, 16)
+        if name == "sirt_window":
+            happens()
+        return baseline(self, name)
+
+    monkeypatch.setattr(Conventional, "baseline", second)
+    metrics = run(tmp_path / "run", *small)
+    assert f"the comparison with sirt_window, sirt_frozen was left out ({why})" in capsys.readouterr().out
+    assert set(metrics["methods"]) == {"dip", "sirt_whole"}
+    assert metrics["ended"] == "steps"
+    assert {f.name for f in (tmp_path / "run" / "figures").iterdir()} == FIGURES | {LIVE}
 
 
 @pytest.mark.parametrize("choice", ["", "run.resume=true", "run.overwrite=true"])
