@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import sys
 import time
@@ -12,12 +13,14 @@ from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["TRITON_INTERPRET"] = str(int("--dry" in sys.argv))  # before anything imports Triton
 
 import dip4d  # noqa: F401  # before torch
 
 # isort: split
 import torch
 
+DRY = "--dry" in sys.argv  # only to see that it runs, on the CPU
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -58,7 +61,17 @@ def environment() -> dict:
     """When and where something was measured, and with which versions."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     versions = {}
-    for package in ("torch", "numpy", "numba", "triton", "astra-toolbox", "scikit-image", "lightning"):
+    for package in (
+        "torch",
+        "numpy",
+        "numba",
+        "triton",
+        "astra-toolbox",
+        "scipy",
+        "scipy",
+        "scikit-image",
+        "lightning",
+    ):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -1,6 +1,7 @@
 """The projector beside others: one own angle for each slice (training), and many slices at the same angles (SIRT).
 
     python benchmarks/projector.py [--size 256] [--slices 64] [--angles 100] [--threads 1]
+    python benchmarks/projector.py --few [--angles 100] [--threads 2]  # 1 to 64 slices beside a CSR matrix
 
 Prints times and ratios and writes benchmarks/results/projector-*.json. ASTRA and scikit-image join in where they are
 installed (pip install astra-toolbox).
@@ -15,6 +16,7 @@ from common import save, show, side_by_side  # first: it sets up OpenMP
 
 # isort: split
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
@@ -62,6 +64,69 @@ def csr(size: int, bins: int, angles: Tensor) -> Tensor:
     values = torch.cat([w[k] for k, _, w in keep]).float()
     shape = (len(angles) * bins, size * size)
     return torch.sparse_coo_tensor(index, values, shape, check_invariants=False).coalesce().to_sparse_csr()
+
+
+FEW = (1, 4, 8, 16, 32, 64)  # slices
+MOST_OF_IMAGES = 8  # slices of an image: as many as a fit takes at once
+Matrices = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
+
+
+def matrices(size: int, angles: Tensor) -> Matrices:
+    """The matrix of the projector for one slice, and its transpose."""
+    m = csr(size, size, angles)
+    parts = m.values().numpy(), m.col_indices().int().numpy(), m.crow_indices().int().numpy()
+    forward = scipy.sparse.csr_matrix(parts, shape=tuple(m.shape))
+    return forward, forward.T.tocsr()
+
+
+def few_slices(size: int, n: int, generator: torch.Generator) -> dict[str, dict]:
+    """Ours beside CSR matrices of SciPy, whose slices lie as they like best: milliseconds, and ours over theirs.
+
+    shared: so many slices at n angles. images: n images of so many slices, one angle for all of each, as in a fit.
+    """
+    angles = torch.linspace(-1, 1, n) * math.radians(70)
+    whole, each = matrices(size, angles), [matrices(size, a[None]) for a in angles]
+    found = {"shared": {}, "images": {}}
+    for slices in FEW:
+        x = torch.rand(slices, size, size, generator=generator)
+        A = Projector(Geometry((size, size), size, angles.double()))
+        found["shared"][str(slices)] = _beside(A, x, [whole])
+        if slices <= MOST_OF_IMAGES:
+            images = torch.rand(slices * n, size, size, generator=generator)
+            A = Projector(Geometry((size, size), size, angles.double().repeat(slices)[:, None]))
+            found["images"][str(slices)] = _beside(A, images, each)
+    return found
+
+
+def _beside(A: Projector, x: Tensor, each: list[Matrices]) -> dict[str, dict[str, float]]:
+    """Slices x as they come, one after the other of those that the matrices are for."""
+    y, found = A(x), {}
+    for direction, ours, given in (("forward", A, x), ("adjoint", A.T, y)):
+        theirs = [m[direction == "adjoint"] for m in each]
+        columns = given.flatten(1).unflatten(0, (-1, len(each))).permute(1, 2, 0).contiguous().numpy()
+        product = lambda m=theirs, c=columns: [
+            a @ b for a, b in zip(m, c.squeeze(2) if c.shape[2] == 1 else c, strict=True)
+        ]
+        expected = ours(given).flatten(1).unflatten(0, (-1, len(each))).permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(np.reshape(product(), expected.shape), expected, atol=1e-4 * expected.max())
+        times = side_by_side({"ours": lambda f=ours, v=given: f(v), "SciPy, CSR matrix": product}, 9)
+        found[direction] = times | {"ratio": times["ours"] / times["SciPy, CSR matrix"]}
+    return found
+
+
+def compare_few(n: int, generator: torch.Generator) -> dict[str, dict]:
+    """`few_slices` of three sizes, and a table of ratios."""
+    found = {}
+    for size in (64, 128, 256):
+        found[str(size)] = few_slices(size, n, generator)
+        for kind, of in found[str(size)].items():
+            for direction in ("forward", "adjoint"):
+                ratios = "  ".join(f"{slices}: {of[slices][direction]['ratio']:.2f}" for slices in of)
+                print(
+                    f"{size}^2, {n} angles, {kind:7s} {direction}, time over that of CSR by slices  {ratios}",
+                    flush=True,
+                )
+    return found
 
 
 def own_angles(size: int, slices: int, generator: torch.Generator) -> dict:
@@ -136,9 +201,15 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=64)
     parser.add_argument("--angles", type=int, default=100)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--few", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(0)
+    if options.few:
+        results = compare_few(options.angles, generator)
+        given = {"angles": options.angles, "threads": options.threads}
+        save(f"projector-few-slices-{options.threads}-threads", {"options": given, "milliseconds": results})
+        return
     results = {
         "own": own_angles(options.size, options.slices, generator),
         "shared": shared_angles(options.size, options.slices, options.angles, generator),

@@ -26,7 +26,8 @@ ORTHOSLICES = "orthoslices.npz"
 FIGURES = "figures"
 LIVE = "live.png"  # among the figures
 TRACKING = "tracking"
-OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, FIGURES, TRACKING)
+GOING_ON = "going_on"  # what a finished run that goes on writes, until it is whole
+OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, FIGURES, TRACKING, GOING_ON)
 
 
 def reconstruct_command() -> str:
@@ -62,6 +63,19 @@ def create(path: Path, run: Run) -> Path:
             shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def replace_with(path: Path, newer: Path) -> None:
+    """Puts the files of `newer`, a folder inside a run, in the place of those of the run, and removes it.
+
+    Its configuration last: while it is there, the run can be resumed.
+    """
+    files = [file for file in newer.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: file.name == CONFIG):
+        place = path / file.relative_to(newer)
+        place.parent.mkdir(exist_ok=True)
+        os.replace(file, place)
+    shutil.rmtree(newer)
 
 
 def add_metrics(path: Path, metrics: dict[str, Any]) -> None:

@@ -13,7 +13,14 @@ ROOMS = sorted((ROOT / "dip4d").rglob("*.py"))
 LONGEST = 50  # lines
 # Mathematical ones: an operator, what it is applied to, and how often. Kernels, and what autograd calls, are others.
 MATHEMATICAL = {"sirt", "em", "tv", "Choice.__call__"}
-BACKENDS = ("projector/cpu.py", "projector/cuda.py", "projector/reference.py", "projector/operator.py")
+BACKENDS = (
+    "projector/cpu.py",
+    "projector/cuda.py",
+    "projector/reference.py",
+    "projector/operator.py",
+    "projector/lanes.py",
+    "_cuda.py",
+)
 
 
 def functions(room: Path) -> list[tuple[str, ast.FunctionDef]]:

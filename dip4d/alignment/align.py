@@ -19,18 +19,31 @@ what that shows to be needed.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from dip4d.alignment.coarse import coarse, normalised
-from dip4d.alignment.projection_matching import choose_width, match_projections, prediction_residual
+from dip4d.alignment.projection_matching import (
+    FOLDS,
+    MATCHING_ITERATIONS,
+    PREDICTION_ITERATIONS,
+    choose_width,
+    match_projections,
+    prediction_residual,
+)
 from dip4d.alignment.residual import common_rows, sirt_residual
 from dip4d.alignment.shifts import Shifts, apply, matching_scales, on_binned_images, on_full_images
+from dip4d.conventional.series import seconds_of_iteration
 from dip4d.measures.consistency import outliers
 from dip4d.tilt_geometry import remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
+
+ROUNDS = 10  # of projection matching at each scale, at most
+MATCHING_SHARE = 0.8  # of the time of an alignment that is limited is for the choice of the window and the rounds
 
 
 def align(
@@ -39,7 +52,8 @@ def align(
     normalise: bool = True,
     rotation_deg: float | None = None,
     width: int | None = None,
-    rounds: int = 10,
+    rounds: int = ROUNDS,
+    seconds: float = math.inf,
     report: Callable[[str], None] | None = None,
 ) -> tuple[TiltSeries, Shifts, dict]:
     """The aligned series, its shifts, and a report of plain numbers, of a series less its background.
@@ -50,8 +64,10 @@ def align(
     width: of the window of projection matching, in images; None lets the prediction of left-out images choose among
         the series, a half, a quarter and an eighth of it.
     rounds: of projection matching at each scale; 0 for the coarse alignment alone.
+    seconds: about how long it may take; fewer rounds are done then, as the report is told.
     report: told what is done.
     """
+    end = time.monotonic() + MATCHING_SHARE * seconds
     tell = report or (lambda _: None)
     scales = matching_scales(series.shape)
     residual = lambda shifts: sirt_residual(series.binned(scales[0]), on_binned_images(shifts, series, k=scales[0]))
@@ -67,7 +83,7 @@ def align(
         tell("the images fit each other better without the coarse alignment: it is left out")
         shifts = began
     if rounds:
-        shifts, matched = _match(series, shifts, scales=scales, width=width, rounds=rounds, tell=tell)
+        shifts, matched = _match(series, shifts, scales=scales, width=width, rounds=rounds, end=end, tell=tell)
         found |= matched
     shifts = shifts.centred()
     found["sirt_residual_after"] = residual(shifts)
@@ -82,14 +98,17 @@ def align(
 
 
 def aligned_if_better(
-    series: TiltSeries, report: Callable[[str], None] | None = None
+    series: TiltSeries,
+    report: Callable[[str], None] | None = None,
+    *,
+    seconds: float = math.inf,
 ) -> tuple[TiltSeries, Shifts] | None:
     """The series, less its background, with every image put where the others say that it belongs; and the shifts.
 
     As `align`, but the brightness stays as it is, and so do the direction of the tilt axis and the place of the
     specimen, which no method can know. None if SIRT fits the images less well afterwards.
     """
-    _, shifts, found = align(series, normalise=False, rotation_deg=0.0, report=report)
+    _, shifts, found = align(series, normalise=False, rotation_deg=0.0, seconds=seconds, report=report)
     if found["sirt_residual_after"] > found["sirt_residual_before"]:
         return None
     shifts = Shifts(*remove_unobservable_shift(shifts.z, shifts.across, angles_deg=series.angles_deg))
@@ -103,18 +122,25 @@ def _match(
     scales: Sequence[int],
     width: int | None,
     rounds: int,
+    end: float,
     tell: Callable[[str], None],
 ) -> tuple[Shifts, dict]:
-    """Projection matching at each scale, coarse to fine; the residuals it reports are those at the coarsest."""
+    """Projection matching at each scale, coarse to fine; the residuals it reports are those at the coarsest.
+
+    end: the time.monotonic() at which no further round begins; nor one that would not end by then.
+    """
     frames, smallest = len(series.images), series.binned(scales[0])
     began = on_binned_images(shifts, series, k=scales[0])
     if width is None:
         widths = [w for w in (frames // 2, frames // 4, frames // 8) if w >= 8]
-        width = choose_width(smallest, began, widths=widths)
+        width = choose_width(smallest, began, widths=widths, end=end)
     for k in scales:
+        if end < math.inf and time.monotonic() + _seconds_of_round(series.binned(k)) > end:
+            tell(f"no time for projection matching, {k} x {k} pixels binned")
+            break
         tell(f"projection matching in windows of {width} of {frames} images, {k} x {k} pixels binned")
         start = on_binned_images(shifts, series, k=k)
-        matched = match_projections(series.binned(k), start, width=width, rounds=rounds, report=tell)
+        matched = match_projections(series.binned(k), start, width=width, rounds=rounds, end=end, report=tell)
         shifts = on_full_images(matched, series, k=k)
     ended = on_binned_images(shifts, series, k=scales[0])
     residuals = [prediction_residual(smallest, s, width=width) for s in (began, ended)]
@@ -124,3 +150,16 @@ def _match(
         "left_out_residual_after": residuals[1].tolist(),
         "suspect_images": np.flatnonzero(outliers(residuals[1])).tolist(),
     }
+
+
+def expected_seconds(series: TiltSeries, rounds: int = ROUNDS) -> float:
+    """About how long `align` takes at most, from an iteration of SIRT at each scale, timed."""
+    scales = matching_scales(series.shape)
+    of_rounds = [_seconds_of_round(series.binned(k)) for k in scales]
+    predictions = 6 * PREDICTION_ITERATIONS / MATCHING_ITERATIONS  # up to four windows are tried; two residuals
+    return rounds * sum(of_rounds) + predictions * of_rounds[0]
+
+
+def _seconds_of_round(series: TiltSeries) -> float:
+    """About how long a round of projection matching takes."""
+    return FOLDS * MATCHING_ITERATIONS * seconds_of_iteration(series)

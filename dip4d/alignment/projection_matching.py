@@ -6,6 +6,8 @@ it is compared with what the others say (Penczek et al., Ultramicroscopy 53:251,
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,12 +17,14 @@ from torch import Tensor
 
 from dip4d.alignment.shifts import Shifts, apply, inside, shown
 from dip4d.conventional.algorithms import sirt
+from dip4d.conventional.series import device_for
 from dip4d.measures.consistency import residual_per_image
 from dip4d.projector import Geometry, Projector
 from dip4d.tilt_geometry import remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
 
 FOLDS = 8  # of the images in a window, one in eight is left out at a time
+MATCHING_ITERATIONS, PREDICTION_ITERATIONS = 10, 20  # of SIRT in a round of matching, and to judge a window
 SIDES = 0.75  # of the range of angles must lie in each window of time
 LARGEST_STEP = 2.0  # pixels, of one image in one round
 
@@ -57,16 +61,23 @@ class Predictor:
     def __call__(self, series: TiltSeries, row_mask: np.ndarray) -> np.ndarray:
         """(t, z, s). row_mask: (t, z), True for the rows to reconstruct from."""
         _, _, bins = series.shape
+        device = device_for()
         rows = torch.from_numpy(series.images).permute(1, 0, 2)  # (Z, T, S)
         mask = torch.from_numpy(row_mask).T
-        angles = torch.from_numpy(np.deg2rad(series.angles_deg))
+        angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
         operator = lambda frames: Projector(Geometry((bins, bins), bins, angles[frames]))
         predicted = np.empty_like(series.images)
         for k, (left_out, used) in enumerate(self.plan):
-            y = rows[:, used].contiguous()
-            x = sirt(operator(used), y, self.iterations, x=self._volumes[k], row_mask=mask[:, used])
-            predicted[left_out] = operator(left_out)(x).permute(1, 0, 2).numpy()
-            self._volumes[k] = x
+            y, start = rows[:, used].contiguous().to(device), self._volumes[k]
+            x = sirt(
+                operator(used),
+                y,
+                self.iterations,
+                x=None if start is None else start.to(device),
+                row_mask=mask[:, used],
+            )
+            predicted[left_out] = operator(left_out)(x).permute(1, 0, 2).cpu().numpy()
+            self._volumes[k] = x.cpu()
         return predicted
 
 
@@ -94,9 +105,10 @@ def match_projections(
     *,
     width: int,
     rounds: int = 10,
-    iterations: int = 10,
+    iterations: int = MATCHING_ITERATIONS,
     blur: float = 1.0,
     tolerance: float = 0.01,
+    end: float = math.inf,
     report: Callable[[str], None] | None = None,
 ) -> Shifts:
     """Shifts refined by projection matching.
@@ -108,19 +120,25 @@ def match_projections(
     iterations: of SIRT in each round, which goes on from the round before.
     blur: of the images registered, in pixels.
     tolerance: it stops when the images move less than so many pixels (root mean square).
-    report: told after each round how far they moved.
+    end: the time.monotonic() by which the last round ends; there is always one.
+    report: told after each round how far they moved, and if there is no time for another.
     What cannot be known stays as it was (`remove_unobservable_shift`).
     """
-    predictor = Predictor(len(shifts), width=width, iterations=iterations)
+    predictor, took = Predictor(len(shifts), width=width, iterations=iterations), 0.0
+    tell = report or (lambda _: None)
     for round_ in range(rounds):
+        began = time.monotonic()
+        if round_ and began + took > end:
+            tell(f"no time for more than {round_} of {rounds} rounds")
+            break
         aligned, seen = apply(series, shifts), inside(series, shifts)
         predicted = predictor(aligned, shown(seen))
         found = displacements(aligned.images, predicted, seen=seen, blur=blur)
         z, s = remove_unobservable_shift(*found, angles_deg=series.angles_deg)
         shifts = shifts.plus(z, s)
         moved = float(np.sqrt(np.mean(z**2 + s**2)))
-        if report is not None:
-            report(f"round {round_ + 1}: images moved by {moved:.3f} px")
+        tell(f"round {round_ + 1}: images moved by {moved:.3f} px")
+        took = time.monotonic() - began
         if moved < tolerance:
             break
     return shifts
@@ -145,7 +163,7 @@ def prediction_residual(
     shifts: Shifts,
     *,
     width: int,
-    iterations: int = 20,
+    iterations: int = PREDICTION_ITERATIONS,
 ) -> np.ndarray:
     """(t,): `residual_per_image` of the aligned images and what the others in their windows predict for them."""
     aligned, seen = apply(series, shifts), inside(series, shifts)
@@ -153,15 +171,23 @@ def prediction_residual(
     return residual_per_image(predicted, aligned.images, counted=seen)
 
 
-def choose_width(series: TiltSeries, shifts: Shifts, *, widths: Sequence[int]) -> int:
+def choose_width(series: TiltSeries, shifts: Shifts, *, widths: Sequence[int], end: float = math.inf) -> int:
     """The window, among `widths` images, that predicts left-out images best with the shifts as they are.
 
     Only windows in which the specimen is seen from nearly all sides count: in a narrow sector of angles an image is
-    easily predicted from its neighbours, wherever they lie. The whole series always counts.
+    easily predicted from its neighbours, wherever they lie. The whole series always counts; the others, from wide to
+    narrow, only while half of the time until `end`, a time.monotonic(), is left.
     """
+    half = (time.monotonic() + end) / 2
     frames = len(shifts)
     wide = {w for w in widths if w < frames and _sees_all_sides(series.angles_deg, w)}
-    return min(sorted(wide | {frames}, reverse=True), key=lambda w: prediction_residual(series, shifts, width=w).mean())
+    residuals = {}
+    for width in sorted(wide | {frames}, reverse=True):
+        began = time.monotonic()
+        residuals[width] = prediction_residual(series, shifts, width=width).mean()
+        if 2 * time.monotonic() - began > half:
+            break
+    return min(residuals, key=residuals.__getitem__)
 
 
 def _sees_all_sides(angles_deg: np.ndarray, width: int) -> bool:

@@ -16,19 +16,19 @@ from __future__ import annotations
 
 import math
 import sys
-import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor
 
-from dip4d.conventional.algorithms import in_slabs
 from dip4d.conventional.methods import METHODS, Algorithm
+from dip4d.conventional.search import Choice, Problem, Trial, climbed, on_device, race, runs_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.indices import evenly, window
 from dip4d.measures.consistency import error_without_noise
@@ -38,34 +38,12 @@ from dip4d.simulation.schemes import incremental
 from dip4d.simulation.simulate import add_noise
 from dip4d.tilt_series import TiltSeries
 
-SCORED_ITERATIONS = 5  # iterations between two looks at the score
-LOOKS = 10  # frames that choose the settings
+Result = TypeVar("Result")
+
+FRAMES = 11  # frames that choose the settings; these are among the frames that are scored, see `Comparison`
 SLICES = 32  # slices across the tilt axis that choose them; each slice is a reconstruction of its own
-SLAB = 64  # slices reconstructed at a time
-TV_WEIGHT_RANGE = 32.0  # the largest weight of a regularisation that is tried, and one over the smallest
-WEIGHTS_TRIED = 5  # about so many, where there is a weight: the time for each is shared out before
-
-Problem = tuple[Projector, Tensor, Tensor | None]  # A, rows y (B, n, S), row_mask (B, n)
-
-
-@dataclass
-class Choice:
-    """An algorithm at the settings that scored best; called with a problem it reconstructs it, (B, Y, X).
-
-    weight: of its regularisation, times the noise times the root of the number of images.
-    """
-
-    score: float
-    weight: float
-    settings: dict[str, float]
-    steps: Callable[..., Iterator[Tensor]]
-    iterations: int
-
-    def __call__(self, A: Projector, y: Tensor, row_mask: Tensor | None = None) -> Tensor:
-        def run(y: Tensor, row_mask: Tensor | None) -> Tensor:
-            return next(islice(self.steps(A, y, row_mask=row_mask), self.iterations - 1, None))
-
-        return in_slabs(run, y, slab=SLAB, row_mask=row_mask)
+COARSE_FRAMES, COARSE_SLICES = 4, 8  # of these, on which all windows are tried,
+FINALISTS = 2  # of which so many are tried on all
 
 
 @dataclass
@@ -75,7 +53,8 @@ class Baseline:
     name: one of `METHODS`.
     volume: ``volume(t)`` makes its volume (z, y, x) at frame t, on the CPU.
     settings: what was found best, for the record.
-    seconds: what one frame takes.
+    seconds: what one frame takes, about.
+    search_cut_short: whether the time for the search was up before it had seen the best: better settings may exist.
     validation_error: relative error on the validation rows; None if there are none.
     test_error: relative error on the test images; None if there are none.
     test_error_without_noise: on these, `dip4d.measures.consistency.error_without_noise`; None if it is not defined.
@@ -85,6 +64,7 @@ class Baseline:
     volume: Callable[[int], np.ndarray]
     settings: dict[str, float]
     seconds: float
+    search_cut_short: bool = False
     validation_error: float | None = None
     test_error: float | None = None
     test_error_without_noise: float | None = None
@@ -140,8 +120,10 @@ class Conventional:
         self.iterations, self.peak_counts, self.seed, self.device = iterations, peak_counts, seed, device
         self.windows = sorted({min(w, self.frames) for w in windows})
         self.sample = np.array(evenly(self.n_z, SLICES))
-        looks = LOOKS if truth is not None else LOOKS // 2  # validation rows call for many more iterations
-        self.looks = evenly(self.frames, looks)
+        # validation rows call for many more iterations
+        self.looks = evenly(self.frames, FRAMES if truth is not None else FRAMES // 2)
+        there = [] if truth is None else [torch.from_numpy(truth[t][self.sample]).to(device) for t in self.looks]
+        self._true = dict(zip(self.looks, there, strict=False))  # (z, y, x) at the positions of `sample`
 
     def baseline(self, name: str) -> Baseline:
         """One of METHODS, at its best settings."""
@@ -149,43 +131,59 @@ class Conventional:
         return {"whole": self._whole, "window": self._window, "frozen": self._frozen}[scope.name](name, algorithm)
 
     def _whole(self, name: str, algorithm: Algorithm) -> Baseline:
-        A = self._operator(self.angles)
-        mask = (self.fit_masks if self.truth is None else self.all_masks)[self.sample]
+        A, masks, sample = self._operator(self.angles), self._choosing_masks, self.sample
         frames = range(self.frames) if self.truth is None else self.looks
-        choice = self._choose(algorithm, [(A, self.rows[self.sample], mask)], frames=[frames])
+        choice = self._choose(algorithm, [Problem(A, self.rows[sample], masks[sample], sample, frames)])
         fitted = choice(A, self.rows, self.fit_masks)
-        errors = self._errors(lambda t: fitted)
-        began = time.monotonic()
+        errors = self._errors(lambda t, z: fitted[z], 0.0)
         volume = choice(A, self.rows, self.all_masks).cpu().numpy()
-        seconds = (time.monotonic() - began) / self.frames
-        return Baseline(name, lambda t: volume, choice.settings, seconds, *errors)
+        seconds = choice.seconds * self.n_z / self.frames
+        return Baseline(name, lambda t: volume, choice.settings, seconds, choice.cut_short, *errors)
 
     def _window(self, name: str, algorithm: Algorithm) -> Baseline:
-        frames, seconds = [[t] for t in self.looks], self.seconds / (len(self.windows) + _runs(algorithm) - 1)
+        width, choice = self._best_window(algorithm)
 
-        def problems(width: int) -> list[Problem]:
-            around = [window(t, self.frames, width=width) for t in self.looks]
-            masks = self.fit_masks if self.truth is None else self.all_masks
-            part = lambda v, a: v[self.sample][:, a].contiguous()
-            return [(self._operator(self.angles[a]), part(self.rows, a), part(masks, a)) for a in around]
-
-        widths = self._track(self.windows, f"{name}, choosing the window")
-        tried = lambda width: partial(self._tried, algorithm, problems(width), frames=frames, seconds=seconds)
-        choices = [(width, tried(width)(weight=1.0)) for width in widths]
-        width, choice = max(choices, key=lambda c: c[1].score)
-        if algorithm.tuned_weight:
-            choice = _climbed(choice, tried(width))
-
-        def volume(t: int, masks: Tensor) -> Tensor:
+        def slices(t: int, masks: Tensor, *, z: slice | Tensor = slice(None)) -> Tensor:
             around = window(t, self.frames, width=width)
-            y = self.rows[:, around].contiguous()
-            return choice(self._operator(self.angles[around]), y, masks[:, around])
+            y = self.rows[z][:, around].contiguous()
+            return choice(self._operator(self.angles[around]), y, masks[z][:, around])
 
-        errors = self._errors(lambda t: volume(t, self.fit_masks))
-        began = time.monotonic()
-        volume(0, self.all_masks)
-        seconds, settings = time.monotonic() - began, {"window": width} | choice.settings
-        return Baseline(name, lambda t: volume(t, self.all_masks).cpu().numpy(), settings, seconds, *errors)
+        errors = self._errors(lambda t, z: slices(t, self.fit_masks, z=z), choice.seconds)
+        volume, settings = lambda t: slices(t, self.all_masks).cpu().numpy(), {"window": width} | choice.settings
+        return Baseline(name, volume, settings, choice.seconds * self.n_z, choice.cut_short, *errors)
+
+    def _best_window(self, algorithm: Algorithm) -> tuple[int, Choice]:
+        """All windows side by side on a few slices of a few frames, the best of them on all that choose settings.
+
+        Without truth all on all: of a few slices there are not enough validation rows.
+        """
+        seconds, masks = self.seconds / (2 + algorithm.tuned_weight), self._choosing_masks
+
+        def problems(width: int, frames: Sequence[int], *, z: np.ndarray) -> list[Problem]:
+            around = [window(t, self.frames, width=width) for t in frames]
+            part = lambda v, a: v[z][:, a].contiguous()
+            return [
+                Problem(self._operator(self.angles[a]), part(self.rows, a), part(masks, a), z, [t])
+                for a, t in zip(around, frames, strict=True)
+            ]
+
+        def raced(widths: Iterable[int], frames: Sequence[int], *, z: np.ndarray) -> dict[int, Trial]:
+            trials = {width: self._trial(algorithm, problems(width, frames, z=z)) for width in widths}
+            race(list(trials.values()), seconds)
+            return trials
+
+        few = [self.looks[i] for i in evenly(len(self.looks), COARSE_FRAMES)]
+        some = self.sample[evenly(len(self.sample), COARSE_SLICES)]
+        coarse = {} if self.truth is None else raced(self.windows, few, z=some)
+        finalists = sorted(coarse, key=lambda width: coarse[width].best)[-FINALISTS:]
+        fine = raced(finalists or self.windows, self.looks, z=self.sample)
+        width = max(fine, key=lambda width: fine[width].best)
+        cut_short = not all(trial.over for trial in (*coarse.values(), *fine.values()))
+        choice = replace(fine[width].choice(), cut_short=cut_short)
+        if algorithm.tuned_weight:
+            tried = partial(self._tried, algorithm, problems(width, self.looks, z=self.sample))
+            choice = climbed(choice, partial(tried, seconds=seconds / runs_of(algorithm)))
+        return width, choice
 
     def _frozen(self, name: str, algorithm: Algorithm) -> Baseline:
         truth = self.truth
@@ -195,126 +193,104 @@ class Conventional:
         A = self._operator(angles)
 
         def series(t: int) -> Tensor:
-            rows = A(torch.from_numpy(truth[t]).to(self.device))
-            images = rows.transpose(0, 1).cpu().numpy()
+            images = A(torch.from_numpy(truth[t]).to(self.device)).transpose(0, 1).cpu().numpy()
             peak = self.statistics.peak_intensity
             noisy = add_noise(images, self.peak_counts, seed=self.seed + 1 + t, peak_intensity=peak)
             return torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
 
-        problems = [(A, series(t)[self.sample], None) for t in self.looks]
-        choice = self._choose(algorithm, problems, frames=[[t] for t in self.looks])
-        volume = lambda t: choice(A, series(t)).cpu().numpy()
-        began = time.monotonic()
-        volume(0)
-        return Baseline(name, volume, choice.settings, time.monotonic() - began)
+        taken = dict(zip(self.looks, self.each(series, self.looks), strict=True))
+        problems = [Problem(A, y[self.sample], None, self.sample, [t]) for t, y in taken.items()]
+        choice = self._choose(algorithm, problems)
+        volume = lambda t: choice(A, taken[t] if t in taken else series(t)).cpu().numpy()
+        return Baseline(name, volume, choice.settings, choice.seconds * self.n_z, choice.cut_short)
 
     def _operator(self, angles: Tensor) -> Projector:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
-    def _choose(self, algorithm: Algorithm, problems: Sequence[Problem], *, frames: Sequence[Sequence[int]]) -> Choice:
+    @property
+    def _choosing_masks(self) -> Tensor:
+        """(Z, T), 1 for rows that are reconstructed from where settings are chosen."""
+        return self.fit_masks if self.truth is None else self.all_masks
+
+    def _choose(self, algorithm: Algorithm, problems: Sequence[Problem]) -> Choice:
         """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem."""
-        tried = partial(self._tried, algorithm, problems, frames=frames, seconds=self.seconds / _runs(algorithm))
-        return _climbed(tried(weight=1.0), tried) if algorithm.tuned_weight else tried(weight=1.0)
+        tried = partial(self._tried, algorithm, problems, seconds=self.seconds / runs_of(algorithm))
+        return climbed(tried(weight=1.0), tried) if algorithm.tuned_weight else tried(weight=1.0)
 
-    def _tried(
-        self,
-        algorithm: Algorithm,
-        problems: Sequence[Problem],
-        *,
-        frames: Sequence[Sequence[int]],
-        seconds: float,
-        weight: float,
-    ) -> Choice:
-        """An algorithm at its best number of iterations, counted for all problems together, until the peak lies well
-        behind or the time is up.
-        """
-        settings, steps = self._variant(algorithm, weight, y=problems[0][1])
-        end = time.monotonic() + seconds
-        runs = [steps(A, y, row_mask=mask) for A, y, mask in problems]
-        best = (-np.inf, 0)
-        for iteration in range(1, self.iterations + 1):
-            volumes = [next(run) for run in runs]
-            if iteration % SCORED_ITERATIONS == 0 or iteration in (1, self.iterations):
-                best = max(best, (self._score(volumes, frames), iteration))
-                if iteration > best[1] + max(4 * SCORED_ITERATIONS, best[1] / 2) or time.monotonic() > end:
-                    break
-        return Choice(best[0], weight, {**settings, "iterations": best[1]}, steps, best[1])
+    def _tried(self, algorithm: Algorithm, problems: Sequence[Problem], *, seconds: float, weight: float) -> Choice:
+        """An algorithm at its best number of iterations, the same for all problems."""
+        trial = self._trial(algorithm, problems, weight=weight)
+        race([trial], seconds)
+        return trial.choice()
 
-    def _variant(
-        self, algorithm: Algorithm, weight: float, *, y: Tensor
-    ) -> tuple[dict[str, float], Callable[..., Iterator[Tensor]]]:
-        """Settings besides the number of iterations, and the steps with them, for rows like y."""
-        if not algorithm.tuned_weight:
-            return {}, algorithm.steps
-        weight *= self.statistics.noise * y.shape[1] ** 0.5
-        return {"weight": weight}, partial(algorithm.steps, weight=weight)
+    def _trial(self, algorithm: Algorithm, problems: Sequence[Problem], *, weight: float = 1.0) -> Trial:
+        settings, steps = {}, algorithm.steps
+        if algorithm.tuned_weight:
+            settings["weight"] = weight * self.statistics.noise * problems[0].y.shape[1] ** 0.5
+            steps = partial(algorithm.steps, weight=settings["weight"])
+        return Trial(steps, problems, score=self._score, weight=weight, settings=settings, iterations=self.iterations)
 
-    def _score(self, volumes: Sequence[Tensor], frames: Sequence[Sequence[int]]) -> float:
-        """How good volumes (at the positions `sample`) are at their frames: mean PSNR, or minus the misfit."""
-        pairs, truth = list(zip(volumes, frames, strict=True)), self.truth
-        if truth is None:
-            return -sum(self._squares(x, list(ts), positions=self.sample) for x, ts in pairs)
-        true = lambda t: torch.from_numpy(truth[t][self.sample]).to(self.device)
-        mse = [float((x - true(t)).square().mean()) for x, ts in pairs for t in ts]
-        return float(np.mean([psnr_from_mse(m, self.data_range) for m in mse]))
+    def _score(self, volumes: Sequence[Tensor], problems: Sequence[Problem]) -> float:
+        """How good the slices of problems are at their frames: mean PSNR of these, or minus the misfit."""
+        if self.truth is None:
+            pairs = zip(volumes, problems, strict=True)
+            return -sum(self._squares(x, p.frames, positions=p.positions) for x, p in pairs)
+        squares, voxels = defaultdict(float), defaultdict(int)
+        for x, problem in zip(volumes, problems, strict=True):
+            there = np.searchsorted(self.sample, problem.positions)
+            for t in problem.frames:
+                squares[t] += float((x - self._true[t][there]).square().sum())
+                voxels[t] += x.numel()
+        return float(np.mean([psnr_from_mse(squares[t] / voxels[t], self.data_range) for t in squares]))
 
-    def _errors(self, volume: Callable[[int], Tensor]) -> tuple[float | None, float | None, float | None]:
+    def _errors(
+        self, slices: Callable[[int, Tensor], Tensor], seconds: float
+    ) -> tuple[float | None, float | None, float | None]:
         """Relative errors of the validation rows, of the test images, and of these without their noise, given the
-        volume at each frame, which must be made without them; None if there are none.
+        slices at a frame and some positions z, which must be made without them; None if there are none.
 
-        Of all images, and of all rows, or, where the time does not suffice, of those of every second frame, every
-        third ...
+        seconds: that a slice takes. Of all images, and of all rows, or, where the time does not suffice, of those of
+        every second frame, every third ...
         """
         frames = [t for t in range(self.frames) if self.validation_rows[:, t].any()]
-        if frames:
-            began = time.monotonic()
-            volume(frames[0])
-            stride = max(1, math.ceil((time.monotonic() - began) * len(frames) / self.seconds))
-            frames = frames[::stride]
-        return self._error_of_rows(volume, frames), *self._errors_of_images(volume)
+        stride = max(1, math.ceil(seconds * int(self.validation_rows.sum()) / self.seconds))
+        return self._error_of_rows(slices, frames[::stride]), *self._errors_of_images(slices)
 
-    def _error_of_rows(self, volume: Callable[[int], Tensor], frames: list[int]) -> float | None:
+    def _error_of_rows(self, slices: Callable[[int, Tensor], Tensor], frames: list[int]) -> float | None:
         """Relative error of the validation rows of some frames; None if there are none."""
-        norm = float(self.rows[:, frames][self.validation_rows[:, frames]].double().square().sum())
-        squares = sum(self._squares(volume(t), [t]) for t in self._track(frames, "validation error"))
-        return (squares / norm) ** 0.5 if norm > 0 else None
 
-    def _errors_of_images(self, volume: Callable[[int], Tensor]) -> tuple[float | None, float | None]:
+        def squares(t: int) -> float:
+            z = self.validation_rows[:, t].nonzero()[:, 0]
+            return self._squares(slices(t, z), [t], positions=z)
+
+        norm = float(self.rows[:, frames][self.validation_rows[:, frames]].double().square().sum())
+        total = sum(self.each(squares, self._track(frames, "validation error")))
+        return (total / norm) ** 0.5 if norm > 0 else None
+
+    def _errors_of_images(self, slices: Callable[[int, Tensor], Tensor]) -> tuple[float | None, float | None]:
         """Relative error of the test images, with their noise and without it; None if there are none."""
         frames = self.test_images
         if not frames:
             return None, None
-        predicted = [self._operator(self.angles[[t]])(volume(t))[:, 0] for t in self._track(frames, "test images")]
-        predicted, measured = torch.stack(predicted).cpu(), self.rows[:, frames].transpose(0, 1).cpu()
+        z = torch.arange(self.n_z, device=self.rows.device)
+        image = lambda t: self._operator(self.angles[[t]])(slices(t, z))[:, 0]
+        predicted = torch.stack(list(self.each(image, self._track(frames, "test images")))).cpu()
+        measured = self.rows[:, frames].transpose(0, 1).cpu()
         free = error_without_noise(predicted.numpy(), measured.numpy(), views=self.views[frames])
         norm = float(measured.double().norm())
         error = float((predicted - measured).double().norm()) / norm if norm > 0 else None
         return error, None if math.isnan(free) else free
 
-    def _squares(self, x: Tensor, frames: list[int], *, positions: np.ndarray | slice = slice(None)) -> float:
+    def _squares(self, x: Tensor, frames: Sequence[int], *, positions: np.ndarray | Tensor) -> float:
         """The sum of squared errors on the validation rows of some frames at some positions z."""
+        frames = list(frames)
         projected = self._operator(self.angles[frames])(x)
         error = (projected - self.rows[positions][:, frames])[self.validation_rows[positions][:, frames]]
         return float(error.double().square().sum())
 
+    def each(self, function: Callable[[int], Result], items: Iterable[int]) -> Iterator[Result]:
+        """A function of frames, say, in parallel where threads do the work."""
+        return on_device(function, items, device=self.rows.device)
+
     def _track(self, items: Sequence[int], description: str) -> Iterable[int]:
         return track(items, description, transient=True, disable=not sys.stdout.isatty())
-
-
-def _climbed(choice: Choice, tried: Callable[..., Choice]) -> Choice:
-    """From a choice on, the weight of its regularisation doubled, or else halved, as long as that scores better."""
-    start = choice
-    for factor in (2.0, 0.5):
-        while 1 / TV_WEIGHT_RANGE <= choice.weight * factor <= TV_WEIGHT_RANGE:
-            other = tried(weight=choice.weight * factor)
-            if other.score <= choice.score:
-                break
-            choice = other
-        if choice is not start:
-            break
-    return choice
-
-
-def _runs(algorithm: Algorithm) -> int:
-    """About how many weights of the regularisation are tried."""
-    return WEIGHTS_TRIED if algorithm.tuned_weight else 1

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dip4d.conventional.algorithms import sirt
+from dip4d.conventional.algorithms import sirt, sirt_steps
+from dip4d.indices import evenly
 from dip4d.measures.noise import noise_level
 from dip4d.projector import Geometry, Projector
 from dip4d.tilt_series import TiltSeries
 
 EARLY_ITERATIONS = 10  # of SIRT: before it follows the noise
+BOUND_SLICES = 64  # at most, that it is guessed from: of a large series all would take as long as a short fit
+TIMED_SLICES = 16
 BOUND_PER_BRIGHT_VOXEL = 1.6  # an early SIRT is smooth: the brightest material is so much brighter than it shows
 
 
@@ -31,20 +35,48 @@ class SeriesStatistics:
     intensity_bound: float
 
 
-def statistics_of(series: TiltSeries, intensity_bound: float | None = None) -> SeriesStatistics:
-    """The statistics of a series, which must hold no image that is kept aside. intensity_bound: where it is known."""
-    bound = intensity_bound or guess_intensity_bound(series)
+def device_for(accelerator: str = "auto") -> str:
+    """Where conventional methods run beside a Trainer with this accelerator: "cuda" where there is one, or "cpu"."""
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def statistics_of(series: TiltSeries, intensity_bound: float | None = None, *, device: str = "cpu") -> SeriesStatistics:
+    """The statistics of a series, which must hold no image that is kept aside. intensity_bound: where it is known.
+    device: where its early reconstruction runs.
+    """
+    bound = intensity_bound or guess_intensity_bound(series, device)
     return SeriesStatistics(noise_level(series), float(series.images.max()), bound)
 
 
-def whole_series(series: TiltSeries, iterations: int) -> Tensor:
-    """SIRT of all images of a series, as if nothing had changed: (Z, Y, X), intensity per voxel."""
+def whole_series(series: TiltSeries, iterations: int, *, device: str = "cpu") -> Tensor:
+    """SIRT of all images of a series, as if nothing had changed: (Z, Y, X), intensity per voxel, on the CPU."""
     rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()
     angles = torch.from_numpy(np.deg2rad(series.angles_deg))
     bins = series.shape[2]
-    return sirt(Projector(Geometry((bins, bins), bins, angles=angles)), rows, iterations)
+    A = Projector(Geometry((bins, bins), bins, angles=angles.to(device)))
+    return sirt(A, rows.to(device), iterations).cpu()
 
 
-def guess_intensity_bound(series: TiltSeries) -> float:
+def guess_intensity_bound(series: TiltSeries, device: str = "cpu") -> float:
     """The intensity per voxel that the brightest material of a series may have: a guess, from an early SIRT."""
-    return BOUND_PER_BRIGHT_VOXEL * float(np.quantile(whole_series(series, EARLY_ITERATIONS).numpy(), 0.999))
+    some = _slices(series, BOUND_SLICES)
+    early = whole_series(some, EARLY_ITERATIONS, device=device).numpy()
+    return BOUND_PER_BRIGHT_VOXEL * float(np.quantile(early, 0.999))
+
+
+def seconds_of_iteration(series: TiltSeries, device: torch.device | str = "cpu") -> float:
+    """How long an iteration of SIRT of the whole series takes, timed on a few of its slices."""
+    some = _slices(series, TIMED_SLICES)
+    rows = torch.from_numpy(some.images).permute(1, 0, 2).contiguous().to(device)
+    angles, bins = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device), series.shape[2]
+    iterates = sirt_steps(Projector(Geometry((bins, bins), bins, angles=angles)), rows)
+    float(next(iterates).sum())  # compiles; a number, which waits for a GPU
+    began = time.perf_counter()
+    float(next(iterates).sum())
+    return (time.perf_counter() - began) * series.shape[1] / some.shape[1]
+
+
+def _slices(series: TiltSeries, count: int) -> TiltSeries:
+    """The series at no more than so many positions z, evenly spread."""
+    z = evenly(series.shape[1], count)
+    return replace(series, images=series.images[:, z], shown=None if series.shown is None else series.shown[:, z])

@@ -10,9 +10,10 @@ from dip4d.reconstruction.refits import HALF_SHARE, MEMBER_SHARE
 from dip4d.reconstruction.schedule import FitTime
 
 FIT_SHARE = 0.6  # of the time is the fit's, however long what comes before it took
-MOTION_SHARE = 0.08  # may go into each of the short fits that look for a motion,
-SEARCH_SHARE = 0.1  # into the choice of the settings of all conventional methods,
-SCORING_SHARE = 0.1  # and into scoring them; what is left is for alignment and writing,
+ALIGN_SHARE = 0.1  # may go into the alignment of the images,
+MOTION_SHARE = 0.05  # into each of the short fits that look for a motion,
+SEARCH_SHARE = 0.06  # into the choice of the settings of all conventional methods, and again into their errors,
+SCORING_SHARE = 0.05  # and into scoring them; what is left is for writing,
 FIRST_LOOK_SHARE = 0.01  # and for the SIRT that is looked at before the fit
 
 
@@ -45,6 +46,15 @@ class Budget:
     def fit(self) -> FitTime | None:
         """Of the fit; None for no limit."""
         return None if self.minutes is None else FitTime(FIT_SHARE * self.seconds / self.fits)
+
+    @property
+    def align_seconds(self) -> float:
+        """For the alignment of the images."""
+        return ALIGN_SHARE * self.seconds
+
+    def minutes_for(self, fit_seconds: float) -> float:
+        """How long a run must be allowed to take, for the fit to have so many seconds."""
+        return fit_seconds * self.fits / FIT_SHARE / 60
 
     @property
     def motion_test(self) -> FitTime | None:

@@ -22,23 +22,32 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from dip4d.conventional.baselines import Baseline, Conventional
+from dip4d.conventional.methods import METHODS, SCOPES
 from dip4d.experiment import scores
 from dip4d.experiment.outputs import Watched, add_orthoslices, exhaust, kept, key_frames, key_slices, movie, write_movie
 from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
+from dip4d.indices import evenly
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
 from dip4d.reconstruction.data import rows_of_fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.report.orthoslices import densest_z, orthoslices
 from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics, reconstruct_command
 
+EVENLY_SCORED, SCORED_IN_BEGINNING = 21, 5  # frames, of methods that reconstruct every frame anew
+BEGINNING = 0.05  # of the frames
+
 _log = logging.getLogger(__name__)
 
 
 class Checkpoints(L.Callback):
-    """Writes the checkpoint every so many seconds and at the end; the last one is whole at any moment."""
+    """Writes the checkpoint every so many seconds and at the end; the last one is whole at any moment.
 
-    def __init__(self, run: Path, seconds: float) -> None:
-        self.path, self.seconds, self._last = run / CHECKPOINT, seconds, 0.0
+    folder: where it lies. run: the folder of the run, where that is another.
+    """
+
+    def __init__(self, folder: Path, seconds: float, *, run: Path | None = None) -> None:
+        self.path, self.seconds, self._last = folder / CHECKPOINT, seconds, 0.0
+        self.run = run or folder
 
     def on_train_start(self, *_) -> None:
         self._last = time.monotonic()
@@ -53,7 +62,7 @@ class Checkpoints(L.Callback):
     def on_exception(self, trainer: L.Trainer, *_) -> None:
         _log.info(
             f"Interrupted at step {trainer.global_step}; go on with: "
-            f"{reconstruct_command()} run.dir={self.path.parent} run.resume=true"
+            f"{reconstruct_command()} run.dir={self.run} run.resume=true"
         )
 
     def _save(self, trainer: L.Trainer) -> None:
@@ -165,7 +174,9 @@ class Comparison(L.Callback):
         """Prints and logs its settings and errors."""
         found = ", ".join(f"{k} {v:g}" for k, v in baseline.settings.items())
         errors = ((kind.words, getattr(baseline, kind.attribute)) for kind in ERRORS.values())
-        _log.info(f"{baseline.name}: {found}" + "".join(f", error of {w} {e:.4f}" for w, e in errors if e is not None))
+        errors = "".join(f", error of {w} {e:.4f}" for w, e in errors if e is not None)
+        cut = ", search cut short" if baseline.search_cut_short else ""
+        _log.info(f"{baseline.name}: {found}{cut}{errors}")
         if trainer.logger is not None and baseline.validation_error is not None:
             values = {f"validation/{baseline.name}": baseline.validation_error}
             trainer.logger.log_metrics(values, step=trainer.global_step)
@@ -174,66 +185,82 @@ class Comparison(L.Callback):
         """Adds its scores, errors and orthoslices to the files of the run."""
         shown: list[np.ndarray] = []
         keys = key_frames(len(images))
-        frames, found = kept(self._volumes(baseline), keys, into=shown), {}
-        exhaust(frames if self.truth is None else scored(frames, self.truth, into=found))
-        add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
-        metrics = {"methods": {baseline.name: found | {"settings": baseline.settings}}}
+        frames, found = kept(self._volumes(baseline), keys, into=shown), dict[str, Any]()
+        exhaust(frames if self.truth is None else scored(frames, self.truth, into=found, seconds=self.seconds))
+        if len(shown) == len(keys):
+            add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
+        found |= {"settings": baseline.settings, "search_cut_short": baseline.search_cut_short}
+        metrics = {"methods": {baseline.name: found}}
         for key, kind in ERRORS.items():
             if (error := getattr(baseline, kind.attribute)) is not None:
                 metrics[key] = {baseline.name: error}
         add_metrics(self.run, metrics)
 
     def _volumes(self, baseline: Baseline) -> Iterator[np.ndarray | None]:
-        """Those of the key frames, and of all frames, or as many as the time suffices for, where there is a truth."""
+        """Those of the key frames and, where there is a truth, of the frames that are scored; None for the others.
+
+        Where the time does not suffice for the key frames, none of them: then no orthoslices are shown.
+        """
         frames = self.conventional.frames
-        stride = max(1, math.ceil(baseline.seconds * frames / self.seconds))
-        keys = key_frames(frames)
-        for t in range(frames):
-            wanted = t in keys or (self.truth is not None and t % stride == 0)
-            yield baseline.volume(t) if wanted else None
+        wanted = set(key_frames(frames))
+        if baseline.seconds * len(wanted) > self.seconds:
+            wanted = set()
+            _log.info(f"{baseline.name}: no time for its orthoslices, a volume takes {baseline.seconds:.1f} s")
+        if self.truth is not None:
+            wanted |= self._scored_frames(baseline)
+        return self.conventional.each(lambda t: baseline.volume(t) if t in wanted else None, range(frames))
+
+    def _scored_frames(self, baseline: Baseline) -> set[int]:
+        """All frames, if all have one volume; else those of `frames_to_score`, or as many as the time suffices for."""
+        frames = self.conventional.frames
+        chosen = list(range(frames)) if METHODS[baseline.name][1] is SCOPES["whole"] else frames_to_score(frames)
+        within = self.seconds / max(baseline.seconds, 1e-9)
+        return set(chosen if within >= len(chosen) else [chosen[i] for i in evenly(len(chosen), max(1, int(within)))])
+
+
+def frames_to_score(frames: int) -> list[int]:
+    """At most 25 of so many frames: evenly spread ones, those of figures among them, and more of the beginning, where
+    a specimen often changes fastest.
+    """
+    return sorted({*evenly(frames, EVENLY_SCORED), *evenly(math.ceil(BEGINNING * frames), SCORED_IN_BEGINNING)})
 
 
 class Movie(L.Callback):
-    """When the fit is done, draws the volume of every image once; on its way it is scored, weighed, shown and written.
+    """When the fit is done, draws the volume of every image once; on its way it is scored, weighed, projected, shown
+    and written. Adds to metrics.json what is learned of it, and warns of images that do not fit.
 
     run: the folder.
     truth: (t, z, y, x), or None.
     times_s: seconds, of the volumes that are written; those of the images if None.
+    seconds: about how long scoring may take; frames between are not scored then (null).
+    excluded: images left out before; images are named as `data.exclude` counts them.
     """
 
-    def __init__(self, run: Path, *, truth: np.ndarray | None = None, times_s: Sequence[float] | None = None) -> None:
-        self.run, self.truth, self.times_s = run, truth, times_s
+    def __init__(
+        self,
+        run: Path,
+        *,
+        truth: np.ndarray | None = None,
+        times_s: Sequence[float] | None = None,
+        excluded: Sequence[int] = (),
+        seconds: float = math.inf,
+    ) -> None:
+        self.run, self.truth, self.times_s, self.seconds = run, truth, times_s, seconds
+        self.excluded = sorted(set(excluded))
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         if not trainer.is_global_zero:
             return
         data = rows_of_fit(trainer)
-        series, watched = data.series, Watched(data.series, self.truth)
-        frames = watched.watch(movie(module, data))
+        series, watched = data.series, Watched(module, data, truth=self.truth, seconds=self.seconds)
+        frames = watched.frames()
         if self.times_s is None:
             write_movie(self.run / VOLUMES, frames, series=series, times_s=series.times_s)
         else:
             exhaust(frames)
             asked = movie(module, data, times_s=self.times_s)
             write_movie(self.run / VOLUMES, asked, series=series, times_s=np.asarray(self.times_s))
-        watched.write(self.run)
-
-
-class Diagnostics(L.Callback):
-    """Adds to metrics.json what tells without truth how far to trust the result, and warns of images that do not fit.
-
-    run: the folder. excluded: images left out before; images are named as `data.exclude` counts them.
-    """
-
-    def __init__(self, run: Path, excluded: Sequence[int] = ()) -> None:
-        self.run, self.excluded = run, sorted(set(excluded))
-
-    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if not trainer.is_global_zero:
-            return
-        data = rows_of_fit(trainer)
-        found = scores.diagnostics_of(module, data, excluded=self.excluded)
-        add_metrics(self.run, found)
+        found = watched.write(self.run, excluded=self.excluded)
         if warning := scores.warning_of(found, self.excluded):
             _log.warning(warning)
 

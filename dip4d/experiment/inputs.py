@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
+from pathlib import Path
 
+import lightning as L
 import numpy as np
+import torch
 
 from dip4d import io
 from dip4d.alignment.align import aligned_if_better
@@ -13,6 +17,8 @@ from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 from dip4d.alignment.shifts import Shifts, apply
 from dip4d.config.schema import Align, Config
 from dip4d.measures import input_checks
+from dip4d.reconstruction.split import Split, choose_split
+from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
@@ -28,14 +34,67 @@ class Inputs:
     shifts: Shifts | None = None
 
 
-def load_inputs(config: Config) -> Inputs:
-    """The series of the configuration, aligned if its images jump; says what was understood. Raises InputError."""
-    series, truth = load_data(config)
+def inputs_of(
+    config: Config,
+    loaded: tuple[TiltSeries, np.ndarray | None],
+    *,
+    seconds: float = math.inf,
+    checkpoint: Path | None = None,
+) -> Inputs:
+    """The series of the configuration, aligned if its images jump; says what was understood. Raises InputError.
+
+    loaded: as by `load_data`.
+    seconds: about how long the alignment may take.
+    checkpoint: of the fit to go on with: its images lie where they were found then.
+    """
+    series, truth = loaded
     _log.info(series.describe(config.data.tilt_axis))
-    series, shifts = align_if_jittery(series, config.align)
     if config.output.times is not None:
         series.tau_at(config.output.times)  # refused before hours of work
+    if checkpoint is None:
+        series, shifts = align_if_jittery(series, config.align, seconds=seconds)
+    elif (shifts := Alignment.of(checkpoint)) is not None:
+        series = apply(series, shifts)
     return Inputs(series, truth, shifts)
+
+
+class Alignment(L.Callback):
+    """Keeps in the checkpoints of a fit where the images were found to lie; None if they stayed as they were.
+
+    A limited time would have them found elsewhere the next time.
+    """
+
+    def __init__(self, shifts: Shifts | None = None) -> None:
+        self.shifts = shifts
+
+    def state_dict(self) -> dict:
+        return {"shifts": None if self.shifts is None else vars(self.shifts)}
+
+    @classmethod
+    def of(cls, checkpoint: Path) -> Shifts | None:
+        """What a checkpoint keeps of it."""
+        kept = torch.load(checkpoint, map_location="cpu", weights_only=False)["callbacks"].get(cls.__qualname__, {})
+        return Shifts(**shifts) if (shifts := kept.get("shifts")) else None
+
+
+def outline(config: Config) -> TiltSeries:
+    """What the series to simulate will be but for its images, which are all alike: it takes no time."""
+    s = config.simulate
+    images = np.ones((s.frames, s.n_z or s.size, s.size), np.float32)
+    angles = SCHEMES[s.scheme](s.frames, s.max_angle, sweeps=s.sweeps)
+    return TiltSeries(images, angles).without_images(config.data.exclude)
+
+
+def split_of(config: Config, series: TiltSeries) -> Split:
+    """What of the series is kept aside. With align.refine no image: it has to be seen to be placed."""
+    data = config.data
+    return choose_split(
+        series,
+        data.validation_rows,
+        test_images=0.0 if config.align.refine else data.test_images,
+        in_a_row=data.test_images_in_a_row,
+        seed=config.run.seed,
+    )
 
 
 def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
@@ -76,15 +135,26 @@ def _measured(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     return series, truth
 
 
-def align_if_jittery(series: TiltSeries, align: Align) -> tuple[TiltSeries, Shifts | None]:
-    """The series, aligned if its images jump from one to the next, and the shifts; None if it stays as it is."""
-    if not align.automatic or align.refine or align.shifts is not None:
+def will_be_aligned(jitter: float, align: Align) -> bool:
+    """Whether images that jump so far from one to the next, in pixels, are aligned before the fit."""
+    return align.automatic and not align.refine and align.shifts is None and jitter >= JITTER_TO_ALIGN_PX
+
+
+def align_if_jittery(
+    series: TiltSeries,
+    align: Align,
+    *,
+    seconds: float = math.inf,
+) -> tuple[TiltSeries, Shifts | None]:
+    """The series, aligned if its images jump from one to the next, and the shifts; None if it stays as it is.
+
+    seconds: about how long that may take.
+    """
+    jitter = jitter_px(series)
+    if not will_be_aligned(jitter, align):
         return series, None
-    size = jitter_px(series)
-    if size < JITTER_TO_ALIGN_PX:
-        return series, None
-    _log.info(f"The images jump by {size:.2f} px along the tilt axis from one to the next: aligning them")
-    found = aligned_if_better(series, lambda line: _log.info(f"  {line}"))
+    _log.info(f"The images jump by {jitter:.2f} px along the tilt axis from one to the next: aligning them")
+    found = aligned_if_better(series, lambda line: _log.info(f"  {line}"), seconds=seconds)
     if found is None:
         _log.warning("SIRT does not fit them better then, they stay as they are; dip4d align shows them")
         return series, None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import logging
+import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -17,7 +19,7 @@ from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
-from dip4d.experiment.scores import mass_of
+from dip4d.experiment.scores import Images, diagnostics_of, mass_of
 from dip4d.indices import evenly
 from dip4d.io import write_volumes
 from dip4d.measures import resolution
@@ -67,32 +69,61 @@ def exhaust(frames: Iterable) -> None:
 
 
 class Watched:
-    """What is learned of a movie as its frames pass, drawn once: scores, masses, and the frames of figures.
+    """What is learned of a movie as its frames pass, drawn once: scores, masses, errors, and the frames of figures.
 
-    series: that it is of. truth: (t, z, y, x), or None.
+    module: that draws it.
+    data: the rows that it was fitted to.
+    truth: (t, z, y, x), or None.
+    seconds: about how long scoring may take.
     """
 
-    def __init__(self, series: TiltSeries, truth: np.ndarray | None) -> None:
-        self.series, self.truth = series, truth
+    def __init__(
+        self,
+        module: DIP4D,
+        data: TiltRows,
+        *,
+        truth: np.ndarray | None = None,
+        seconds: float = math.inf,
+    ) -> None:
+        self.module, self.data, self.series, self.truth, self.seconds = module, data, data.series, truth, seconds
         self.scores: dict[str, list[float | None]] = {}
         self.masses: list[float] = []
         self.shown: list[np.ndarray] = []
+        self._images: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def watch(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """The same frames (z, y, x), one for each image of the series."""
+    def frames(self) -> Iterator[np.ndarray]:
+        """Draws the volumes (z, y, x), one for each image of the series."""
         keys = key_frames(len(self.series.images))
+        frames = self._projected(movie(self.module, self.data))
         frames = weighed(kept(frames, keys, into=self.shown), into=self.masses)
-        return frames if self.truth is None else scored(frames, self.truth, into=self.scores)
+        return frames if self.truth is None else scored(frames, self.truth, into=self.scores, seconds=self.seconds)
 
-    def write(self, folder: Path) -> None:
-        """Adds it to the orthoslices.npz and the metrics.json of a run."""
+    def _projected(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        for t, volume in enumerate(frames):
+            predicted, measured = self.module.image(self.data, t, volume=torch.from_numpy(volume))
+            self._images.append((predicted.numpy(), measured.numpy()))
+            yield volume
+
+    @property
+    def images(self) -> Images:
+        """The images that its volumes predict, and the measured ones."""
+        predicted, measured = map(np.stack, zip(*self._images, strict=True))
+        return Images(predicted, measured)
+
+    def write(self, folder: Path, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
+        """Adds it to the orthoslices.npz and the metrics.json of a run; returns the diagnostics in the latter.
+
+        excluded: images left out before; images are named as `data.exclude` counts them.
+        """
         images, keys = self.series.images, key_frames(len(self.series.images))
         slices = orthoslices("dip", self.shown, images=images)
         if self.truth is not None:
             slices |= orthoslices("truth", list(self.truth[keys]), images=images)
         add_orthoslices(folder, slices, frames=keys)
+        diagnostics = diagnostics_of(self.images, self.data, excluded=excluded)
         found = {"methods": {"dip": self.scores}, "mass": mass_of(self.series, self.masses)}
-        run_folder.add_metrics(folder, found)
+        run_folder.add_metrics(folder, found | diagnostics)
+        return diagnostics
 
 
 def key_frames(frames: int) -> list[int]:

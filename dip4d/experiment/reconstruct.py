@@ -25,9 +25,10 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError
 from dip4d.experiment import outputs, scores
 from dip4d.experiment.budget import Budget
-from dip4d.experiment.inputs import Inputs, align_if_jittery
+from dip4d.experiment.inputs import Inputs, align_if_jittery, split_of
+from dip4d.experiment.plan import device_of
 from dip4d.experiment.quiet import quiet_lightning
-from dip4d.experiment.run import facts_of, shifts_of, split_of
+from dip4d.experiment.run import facts_of, shifts_of
 from dip4d.io.series import write_tilt_series
 from dip4d.measures.input_checks import background_advice
 from dip4d.reconstruction.fit import Fit, fit
@@ -81,16 +82,17 @@ def reconstruct(
     _check(series, truth)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
-        aligned, shifts = align_if_jittery(series, config.align)
+        budget = Budget.of(config)
+        aligned, shifts = align_if_jittery(series, config.align, seconds=budget.align_seconds)
         inputs = Inputs(aligned, truth, shifts)
-        split = split_of(config, inputs)
-        statistics = statistics_of(split.seen(aligned), config.network.intensity_bound)
+        split = split_of(config, aligned)
+        statistics = statistics_of(split.seen(aligned), config.network.intensity_bound, device=device_of(config))
         done = fit(
             aligned,
             split,
             settings=config,
             statistics=statistics,
-            motion=find_motion(aligned, split, settings=config, budget=Budget.of(config).motion_test),
+            motion=find_motion(aligned, split, settings=config, budget=budget.motion_test),
             budget=None if max_minutes is None else FitTime(60 * max_minutes, began),
             callbacks=[*_shown(progress), *callbacks],
         )
@@ -150,7 +152,7 @@ class Reconstruction:
         test_error_without_noise (None where nothing was kept aside); with a truth, of every score the mean over the
         frames and the worst frame, such as psnr_mean and psnr_worst.
         """
-        errors = scores.errors_of(self._done.module, self._done.data)
+        errors = scores.errors_of(self._watched.images, self._done.data)
         found: dict[str, Any] = {
             "steps": self._done.steps,
             "seconds": self._seconds,
@@ -168,9 +170,12 @@ class Reconstruction:
     @cached_property
     def _watched(self) -> outputs.Watched:
         """What is learned of the whole movie, drawn for that if it has not been."""
-        watched = outputs.Watched(self.series, self._inputs.truth)
-        outputs.exhaust(watched.watch(self.frames()))
+        watched = self._unwatched()
+        outputs.exhaust(watched.frames())
         return watched
+
+    def _unwatched(self) -> outputs.Watched:
+        return outputs.Watched(self._done.module, self._done.data, truth=self._inputs.truth)
 
     def uncertainty(self, members: int = 4, *, progress: bool = False) -> np.ndarray:
         """The standard deviation (t, z, y, x) of every voxel at the time of every image.
@@ -205,13 +210,13 @@ class Reconstruction:
         save_config(dataclasses.replace(self.config, data=data, align=align), path / run_folder.CONFIG)
         with quiet_lightning():
             done.trainer.save_checkpoint(path / run_folder.CHECKPOINT)
-        outputs.write_movie(path / run_folder.VOLUMES, self.frames(), series=series, times_s=series.times_s)
+        watched = self._unwatched()
+        outputs.write_movie(path / run_folder.VOLUMES, watched.frames(), series=series, times_s=series.times_s)
         outputs.save_motion(path, done)
         if self.shifts is not None:
             outputs.save_shifts(path, self.shifts, config=self.config)
-        self._watched.write(path)
-        said = facts_of(done, self._inputs, config=self.config, seconds=self._seconds)
-        run_folder.add_metrics(path, said | scores.diagnostics_of(done.module, done.data))
+        watched.write(path)
+        run_folder.add_metrics(path, facts_of(done, self._inputs, config=self.config, seconds=self._seconds))
         return path
 
 

@@ -6,30 +6,31 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.loggers import Logger
 
 from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import check_same_run, load_config, save_config
-from dip4d.config.schema import Config
+from dip4d.config.schema import Config, Train
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import methods_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.experiment import callbacks, outputs, tracking
 from dip4d.experiment.budget import Budget
-from dip4d.experiment.inputs import Inputs, load_inputs
+from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
+from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
 from dip4d.reconstruction.fit import Fit, fit
 from dip4d.reconstruction.motion_test import find_motion, motion_of
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.progress_line import ProgressLine
-from dip4d.reconstruction.split import Split, choose_split
+from dip4d.reconstruction.split import Split
 from dip4d.report.run_report import draw_figures, print_table
 
 ENDED = {
@@ -43,61 +44,126 @@ _log = logging.getLogger(__name__)
 def run_experiment(arguments: Sequence[str]) -> Path:
     """The whole run; returns its folder. Raises InputError before any work if something does not fit."""
     began = time.monotonic() - time.process_time()  # the imports count too
-    config, folder = _configured(arguments)
-    if config.run.resume and (folder / run_folder.METRICS).exists():
-        _log.info(f"{folder} is finished; nothing to resume")
-        return folder
+    config, place = _configured(arguments)
+    if config is None:
+        return place.folder
     torch.set_float32_matmul_precision("high")
     L.seed_everything(config.run.seed, verbose=False)
-    inputs = load_inputs(config)
-    methods = methods_of(config.compare.methods, with_truth=inputs.truth is not None)
+    loaded = load_data(config) if config.data.path else None
+    with_truth = not config.data.path or config.data.truth is not None
+    methods = methods_of(config.compare.methods, with_truth=with_truth)
     budget = Budget.of(config, len(methods))
-    split = split_of(config, inputs)
-    statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound)
-    conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget)
+    series = loaded[0] if loaded else outline(config)
+    plan = make_plan(config, series, folder=place.folder, methods=methods, with_truth=with_truth, done=place.done)
+    _log.info(plan.describe())
+    inputs = inputs_of(config, loaded or load_data(config), seconds=budget.align_seconds, checkpoint=place.checkpoint)
+    split = split_of(config, inputs.series)
+    statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound, device=device_of(config))
+    conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget, plan=plan)
 
-    run_folder.create(folder, config.run)
-    save_config(config, folder / run_folder.CONFIG)
-    keys = dataclasses.asdict(config)
-    logger = tracking.make_logger(config.logger, folder / run_folder.TRACKING, config=keys, name=folder.name)
-    checkpoint = _checkpoint_of(config, folder)
-    live = _live_picture(config, folder, inputs=inputs, split=split, budget=budget)
+    logger = _begin(config, place)
+    live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
+    motion = _motion(config, inputs, split=split, budget=budget, checkpoint=place.checkpoint)
     done = fit(
         inputs.series,
         split,
-        settings=config,
+        settings=place.settings(config),
         statistics=statistics,
-        motion=_motion(config, inputs, split=split, budget=budget, checkpoint=checkpoint),
+        motion=motion,
         budget=budget.fit,
         callbacks=_callbacks(
-            config, folder, live=live, conventional=conventional, methods=methods, truth=inputs.truth, budget=budget
+            config, place, live=live, conventional=conventional, methods=methods, inputs=inputs, budget=budget
         ),
         logger=logger,
-        checkpoint=checkpoint,
+        checkpoint=place.checkpoint,
     )
     if done.trainer.is_global_zero:
-        run_folder.add_metrics(folder, facts_of(done, inputs, config=config, seconds=time.monotonic() - began))
-        _write_what_else(folder, done, config=config, inputs=inputs, statistics=statistics)
-        _say_what_came(folder, done, config=config, logger=logger)
-    return folder
+        took = place.seconds + time.monotonic() - began
+        run_folder.add_metrics(place.work, facts_of(done, inputs, config=config, seconds=took))
+        _write_what_else(place.work, done, config=config, inputs=inputs, statistics=statistics)
+        place.complete()
+        _say_what_came(place.folder, done, config=config, logger=logger)
+    return place.folder
 
 
-def _configured(arguments: Sequence[str]) -> tuple[Config, Path]:
-    """The configuration, of a run to resume the one that it began with, and the folder of the run, not yet made."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a run lies, and what it goes on from.
+
+    folder: of the run.
+    work: where it writes: its folder; of a finished run that goes on one inside, until all is there.
+    checkpoint: to go on from; None for a new fit.
+    done: steps and seconds of its fit.
+    seconds: of the whole run, if it was finished.
+    fitted: whether the fit had ended, and only its files are missing.
+    """
+
+    folder: Path
+    work: Path
+    checkpoint: Path | None = None
+    done: tuple[int, float] = (0, 0.0)
+    seconds: float = 0.0
+    fitted: bool = False
+
+    def complete(self) -> None:
+        """All is written: it takes the place of what a run that went on had before."""
+        if self.work != self.folder:
+            run_folder.replace_with(self.folder, self.work)
+
+    def settings(self, config: Config) -> Config:
+        """Those of the fit: without further steps where it had ended."""
+        train = dataclasses.replace(config.train, steps=self.done[0])
+        return dataclasses.replace(config, train=train) if self.fitted else config
+
+
+def _configured(arguments: Sequence[str]) -> tuple[Config | None, _Place]:
+    """The configuration, of a run to resume the one that it began with, None if there is nothing to do; and its place.
+
+    Nothing is made yet.
+    """
     config = load_config(arguments)
     folder = run_folder.prepare(config.run, what=Path(config.data.path or config.simulate.specimen).stem)
-    return check_same_run(folder / run_folder.CONFIG, arguments) if config.run.resume else config, folder
+    if not config.run.resume:
+        return config, _Place(folder, folder)
+    before = _facts(folder)
+    work = folder / run_folder.GOING_ON if before else folder
+    saved = work if (work / run_folder.CONFIG).exists() else folder
+    config = check_same_run(saved / run_folder.CONFIG, arguments)
+    if before and saved == folder:
+        had = load_config([str(folder / run_folder.CONFIG)]).train
+        if not _has_more(config, had, metrics=before):
+            _log.info(_nothing_to_resume(folder, had, steps=before["steps"]))
+            return None, _Place(folder, folder)
+    checkpoint = next((c for at in (work, folder) if (c := at / run_folder.CHECKPOINT).exists()), None)
+    if checkpoint is None:
+        return config, _Place(folder, work)
+    reached = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    done = reached["global_step"], reached["seconds"]
+    fitted = reached.get("finished", False) and checkpoint.parent == work
+    return config, _Place(folder, work, checkpoint, done, before.get("seconds", 0.0), fitted)
 
 
-def split_of(config: Config, inputs: Inputs) -> Split:
-    """What of the series is kept aside. With align.refine no image: it has to be seen to be placed."""
-    data = config.data
-    return choose_split(
-        inputs.series,
-        data.validation_rows,
-        test_images=0.0 if config.align.refine else data.test_images,
-        in_a_row=data.test_images_in_a_row,
-        seed=config.run.seed,
+def _facts(folder: Path) -> dict:
+    """The metrics of a finished run; empty if it is not finished."""
+    metrics = run_folder.read_metrics(folder) if (folder / run_folder.METRICS).exists() else {}
+    return metrics if "steps" in metrics else {}
+
+
+def _has_more(config: Config, had: Train, *, metrics: dict) -> bool:
+    """Whether a finished run is given more steps, or more time, than it had."""
+    now = config.train
+    if (now.steps, now.max_minutes) == (had.steps, had.max_minutes):
+        return False
+    time_left = (limit := Budget.of(config).fit) is None or limit.seconds > metrics["fit_seconds"]
+    steps_left = now.steps > metrics["steps"] if now.steps else metrics["ended"] != "steps"
+    return time_left and steps_left
+
+
+def _nothing_to_resume(folder: Path, had: Train, *, steps: int) -> str:
+    minutes = f", or more than {had.max_minutes:g} minutes, train.max_minutes=M" if had.max_minutes else ""
+    return (
+        f"{folder} is finished; nothing to resume. To go on with its fit, give it more than its {steps} steps, "
+        f"train.steps=N{minutes}"
     )
 
 
@@ -108,28 +174,28 @@ def conventional_of(
     split: Split,
     statistics: SeriesStatistics,
     budget: Budget,
+    plan: Plan,
 ) -> Conventional:
-    """The conventional reconstructions of the same series, which know as much as the fit."""
-    cpu = config.trainer.get("accelerator", "auto") == "cpu" or not torch.cuda.is_available()
+    """The conventional reconstructions of the same series, which know as much as the fit.
+
+    One of the whole volume has to fit into the time for the choice of its settings.
+    """
+    iterations = int(min(config.compare.iterations, max(1, budget.search_seconds / plan.iteration)))
+    if iterations < config.compare.iterations:
+        _log.info(f"The time holds at most {iterations} iterations of a conventional method")
     return Conventional(
         inputs.series,
         split.validation_rows,
         test_rows=split.hidden_rows,
         truth=inputs.truth,
-        iterations=config.compare.iterations,
+        iterations=iterations,
         windows=config.compare.windows,
         peak_counts=config.simulate.peak_counts if config.data.path is None else 0.0,
         seed=config.run.seed,
         seconds=budget.search_seconds,
-        device="cpu" if cpu else "cuda",
+        device=device_of(config),
         statistics=statistics,
     )
-
-
-def _checkpoint_of(config: Config, folder: Path) -> Path | None:
-    """That of the interrupted run to go on with; None for a new fit."""
-    checkpoint = folder / run_folder.CHECKPOINT
-    return checkpoint if config.run.resume and checkpoint.exists() else None
 
 
 def _motion(
@@ -145,38 +211,53 @@ def _motion(
         motion = motion_of(checkpoint, inputs.series)
     else:
         motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test)
+        if motion is not None:
+            pace = check_motion(config, inputs.series, motion=motion, budget=budget)
+            _log.info(f"With a motion a step of the fit takes {pace.step:.2g} s")
     if motion is not None:
         _log.info(f"{motion.describe()}: its motion is fitted apart from its change")
     return motion
 
 
-def _live_picture(config: Config, folder: Path, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:
+def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:
     """What to look at while the run fits, with its first picture drawn."""
     label, seconds = NETWORKS[config.network.name].label, budget.first_look_seconds
-    live = LivePicture(folder, inputs.series, split=split, truth=inputs.truth, label=label, seconds=seconds)
+    live = LivePicture(place.work, inputs.series, split=split, truth=inputs.truth, label=label, seconds=seconds)
     live.begin()
     return live
 
 
+def _begin(config: Config, place: _Place) -> Logger:
+    """Makes the folder of the run, with its configuration; returns what tracks it."""
+    run_folder.create(place.folder, config.run)
+    place.work.mkdir(exist_ok=True)
+    save_config(config, place.work / run_folder.CONFIG)
+    keys, tracked = dataclasses.asdict(config), place.folder / run_folder.TRACKING
+    return tracking.make_logger(config.logger, tracked, config=keys, name=place.folder.name)
+
+
 def _callbacks(
     config: Config,
-    folder: Path,
+    place: _Place,
     *,
     live: LivePicture,
     conventional: Conventional,
     methods: Sequence[str],
-    truth: np.ndarray | None,
+    inputs: Inputs,
     budget: Budget,
 ) -> list[L.Callback]:
+    folder, truth, seconds = place.work, inputs.truth, budget.scoring_seconds
     return [
         ProgressLine(),
         callbacks.StopByHand(),
-        callbacks.Checkpoints(folder, config.train.checkpoint_seconds),
+        callbacks.Checkpoints(folder, config.train.checkpoint_seconds, run=place.folder),
+        Alignment(inputs.shifts),
         callbacks.Pictures(truth),
-        callbacks.Movie(folder, truth=truth, times_s=config.output.times),
-        callbacks.Diagnostics(folder, config.data.exclude),
+        callbacks.Movie(
+            folder, truth=truth, times_s=config.output.times, excluded=config.data.exclude, seconds=seconds
+        ),
         live,
-        callbacks.Comparison(folder, conventional, methods=methods, truth=truth, seconds=budget.scoring_seconds),
+        callbacks.Comparison(folder, conventional, methods=methods, truth=truth, seconds=seconds),
         callbacks.Results(folder),
     ]
 

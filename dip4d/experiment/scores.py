@@ -1,9 +1,10 @@
-"""What is said of a reconstruction in metrics.json: plain functions of a fitted network, its rows and their series."""
+"""What is said of a reconstruction in metrics.json: plain functions of volumes and images, theirs and measured ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,38 +17,44 @@ from dip4d.measures.consistency import (
     suspects,
 )
 from dip4d.reconstruction.data import TiltRows
-from dip4d.reconstruction.module import DIP4D
 from dip4d.tilt_series import TiltSeries
 
 
-def errors_of(module: DIP4D, data: TiltRows) -> dict[str, float | None]:
+@dataclass(frozen=True)
+class Images:
+    """All images of a series, (t, z, s) each: as the volumes of their times predict them, and as measured."""
+
+    predicted: np.ndarray
+    measured: np.ndarray
+
+
+def errors_of(images: Images, data: TiltRows) -> dict[str, float | None]:
     """The errors of `dip4d.measures.image_quality.ERRORS`, by key; None where there is nothing to measure them on."""
+    test = list(data.split.test_images)
+    validation = data.split.validation_rows.T.numpy()
+    predicted, measured = images.predicted[test], images.measured[test]
     errors = {
-        "held_out": module.validation_error(data),
-        "held_out_images": module.test_error(data),
-        "held_out_without_noise": _without_noise(module, data),
+        "held_out": _relative_error(images.predicted[validation], images.measured[validation]),
+        "held_out_images": _relative_error(predicted, measured),
+        "held_out_without_noise": error_without_noise(predicted, measured, views=data.series.views[test]),
     }
     return {key: none_if_nan(value) for key, value in errors.items()}
 
 
-def _without_noise(module: DIP4D, data: TiltRows) -> float:
-    """`error_without_noise` of the test images; NaN if none shows what another shows."""
-    images = list(data.split.test_images)
-    if not images:
-        return math.nan
-    predicted, measured = (v.numpy() for v in module.projected(data, images))
-    return error_without_noise(predicted, measured, views=data.series.views[images])
+def _relative_error(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """NaN where nothing was measured."""
+    norm = float(np.square(measured, dtype=np.float64).sum())
+    return math.sqrt(float(np.square(predicted - measured, dtype=np.float64).sum()) / norm) if norm > 0 else math.nan
 
 
-def residuals_of(module: DIP4D, data: TiltRows, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
+def residuals_of(images: Images, data: TiltRows, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
     """The residual of each image, relative to the rms of all, and the images that do not fit the others.
 
     excluded: images left out before; images are numbered as `exclude` counts them.
     """
     frames, test = len(data.tau), list(data.split.test_images)
     numbers = np.setdiff1d(np.arange(frames + len(excluded)), sorted(excluded))
-    predicted, measured = (v.numpy() for v in module.projected(data, range(frames)))
-    residuals = residual_per_image(predicted, measured)
+    residuals = residual_per_image(images.predicted, images.measured)
     return {
         "images": numbers.tolist(),
         "unseen_images": numbers[test].tolist(),
@@ -56,10 +63,10 @@ def residuals_of(module: DIP4D, data: TiltRows, *, excluded: Sequence[int] = ())
     }
 
 
-def diagnostics_of(module: DIP4D, data: TiltRows, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
+def diagnostics_of(images: Images, data: TiltRows, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
     """What tells without truth how far to trust the network: `errors_of` and `residuals_of` for metrics.json."""
-    errors = {key: {"dip": value} for key, value in errors_of(module, data).items()}
-    return errors | residuals_of(module, data, excluded=excluded)
+    errors = {key: {"dip": value} for key, value in errors_of(images, data).items()}
+    return errors | residuals_of(images, data, excluded=excluded)
 
 
 def mass_of(series: TiltSeries, volumes: Sequence[float]) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """The fast CPU path: the kernels of the projector in numba, spread over torch's number of threads.
 
-Two layouts, because the work is limited by memory and not by arithmetic:
+Slices that share all their angles lie side by side, innermost, as the lanes of a vector: the two taps of a pixel are
+computed once and serve all of them, and every load and store is one vector. Where the angles are shared (SIRT) these
+are all slices; where each slice has its own, those whose own are equal: the positions z of an image (training). A slice
+alone is one lane.
 
-- *own angles* (training): every slice has its own few angles. A view marches along the axis that the beam is closer
-  to, so that the inner loop reads one row of the slice, contiguous in memory, with two taps. Where the taps of a row
-  fall is computed first, in a loop of vectors; a loop that only loads and adds follows. In one loop the compiler
-  makes all of it scalar, and it takes twice as long.
-- *shared angles* (SIRT): many slices at the same angles. `WIDTH` slices lie innermost, so the two taps of a pixel
-  are computed once and serve all of them, and every load and store is one vector.
+A view marches along the axis that the beam is closer to. Where the taps of a line fall is computed first, in a loop of
+vectors; a loop that only loads and adds follows. In one loop the compiler makes all of it scalar, and it takes twice as
+long. Positions are in float64: float32 loses 1e-5 at 512 bins.
 
 Plain threads, not numba's own: the kernels release the GIL, and autograd may call from any thread.
 """
@@ -21,92 +21,119 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dip4d.threads import blocks, fast_jit, spread
+from dip4d.projector.lanes import add_two
+from dip4d.threads import BLOCKS_PER_THREAD, blocks, fast_jit, spread
 
-WIDTH = 32  # slices that lie side by side in the shared-angle kernels: two AVX-512 or four AVX vectors
-TILE = 8  # rows of a slice that stay in the cache while the angles pass over them
-
-
-@fast_jit
-def _transpose(x, out):
-    for i in range(x.shape[0]):
-        for j in range(x.shape[1]):
-            out[j, i] = x[i, j]
+LANES = (1, 8, 16, 32)  # slices side by side: the fewest that hold them all, else the most: one to four AVX vectors
+TILE = 16  # lines of so many slices that stay in the cache while the angles pass over them
 
 
 @fast_jit
-def _march(x, along, across, offset, row, taps, weights, out):
-    """Adds to `out` (S,) the view of `x` (rows, cols) with the bin at ``col * along + row * across + offset``.
-
-    row (cols + 3,), taps (S,) and weights (2, S) are room to work in.
-    """
-    n_rows, n_cols = x.shape
-    inverse, last = 1 / along, n_cols + 1.0
+def _taps_of_bins(start, inverse, last, taps, weights):
+    """Where bins fall on a line: the first at `start`, the next `inverse` further on."""
     weight = np.float32(abs(inverse))
-    for i in range(n_rows):
-        row[1 : n_cols + 1] = x[i]
-        start = (-offset - (i - 0.5 * (n_rows - 1)) * across) / along + 0.5 * (n_cols - 1) + 1
-        for k in range(out.shape[0]):
-            position = min(max(start + np.int32(k) * inverse, 0.0), last)  # in float64: float32 loses 1e-5 at 512 bins
-            tap = np.int32(position)
-            fraction = np.float32(position - tap)
-            taps[k] = tap
-            weights[0, k] = weight * (1 - fraction)
-            weights[1, k] = weight * fraction
-        for k in range(out.shape[0]):
-            left = np.uint32(taps[k])
-            out[k] += weights[0, k] * row[left] + weights[1, k] * row[left + np.uint32(1)]
+    for k in range(len(taps)):
+        position = min(max(start + np.int32(k) * inverse, 0.0), last)
+        tap = np.int32(position)
+        fraction = np.float32(position - tap)
+        taps[k] = tap
+        weights[0, k] = weight * (1 - fraction)
+        weights[1, k] = weight * fraction
 
 
 @fast_jit
-def _project_items(x, cos, sin, shift, out, first, last):
-    """x (B, Y, X), cos, sin, shift (B, n) -> out (B, n, S), for the items first..last."""
-    _, ny, nx = x.shape
-    bins = out.shape[2]
-    row = np.zeros(max(ny, nx) + 3, np.float32)
+def _taps_of_pixels(start, cos, inverse, last, taps, weights):
+    """Where pixels fall on a view: the first at `start`, the next `cos` further on."""
+    slope = inverse * inverse
+    for j in range(len(taps)):
+        position = min(max(start + np.int32(j) * cos, 0.0), last)
+        tap = np.int32(position)
+        fraction = np.float32(position - tap)
+        taps[j] = tap
+        weights[0, j] = max(np.float32(0), inverse - fraction * slope)
+        weights[1, j] = max(np.float32(0), inverse - slope + fraction * slope)
+
+
+@fast_jit
+def _march(lanes, tile, lines, first_line, n_lines, along, across, offset, view, taps, weights):
+    """Adds to `view` (S, lanes) some lines of a stack, `tile` (lines, length + 3, lanes), empty at both ends.
+
+    The pixel p of line i lies at the bin ``p * along + i * across + offset``, both counted from the middle. taps (S,)
+    and weights (2, S) are room to work in.
+    """
+    bins, length = view.shape[0], tile.shape[1] - 3
+    for i in range(lines):
+        zero = offset + (first_line + i - 0.5 * (n_lines - 1)) * across - 0.5 * (length - 1) * along  # bin of pixel 0
+        ends = (zero - along, zero + length * along)  # the bins of the empty pixels
+        low = max(0, int(math.ceil(min(ends[0], ends[1]))))
+        high = max(low, min(bins, int(math.floor(max(ends[0], ends[1]))) + 1))
+        inverse = 1 / along
+        _taps_of_bins((low - zero) * inverse + 1, inverse, length + 1.0, taps[: high - low], weights)
+        line = tile[i]
+        for k in range(high - low):
+            add_two(lanes, view, low + k, line, taps[k], weights[0, k], weights[1, k])
+
+
+@fast_jit
+def _project(lanes, x, cos, sin, shift, out, g_first, g_last, first, last, a_first, a_last):
+    """x (N, G, Y, X), cos, sin, shift (G, n) -> out (N, G, n, S), for some g, at most `lanes` slices, some angles."""
+    _, _, ny, nx = x.shape
+    bins, width = out.shape[3], len(lanes)
     taps, weights = np.empty(bins, np.int32), np.empty((2, bins), np.float32)
-    turned = np.empty((nx, ny), np.float32)
-    for b in range(first, last):
-        has_turned = False
-        for a in range(cos.shape[1]):
-            offset = shift[b, a] + 0.5 * (bins - 1)
-            out[b, a] = 0
-            row[:] = 0
-            if abs(cos[b, a]) >= abs(sin[b, a]):
-                _march(x[b], cos[b, a], sin[b, a], offset, row, taps, weights, out[b, a])
-            else:
-                if not has_turned:
-                    _transpose(x[b], turned)
-                    has_turned = True
-                _march(turned, sin[b, a], cos[b, a], offset, row, taps, weights, out[b, a])
+    views = np.empty((a_last - a_first, bins, width), np.float32)
+    tile = np.zeros((TILE, nx + 3, width), np.float32)
+    turned_tile = np.zeros((TILE, ny + 3, width), np.float32)
+    for g in range(g_first, g_last):
+        views[:] = 0
+        for turned in range(2):
+            n_lines, length, here = (nx, ny, turned_tile) if turned else (ny, nx, tile)
+            wanted = (np.abs(cos[g]) < np.abs(sin[g])) == (turned == 1)
+            if not wanted[a_first:a_last].any():
+                continue
+            for top in range(0, n_lines, TILE):
+                lines = min(TILE, n_lines - top)
+                for n in range(first, last):
+                    for i in range(lines):
+                        for j in range(length):
+                            here[i, j + 1, n - first] = x[n, g, j, top + i] if turned else x[n, g, top + i, j]
+                for a in range(a_first, a_last):
+                    if wanted[a]:
+                        along, across = (sin[g, a], cos[g, a]) if turned else (cos[g, a], sin[g, a])
+                        offset, view = shift[g, a] + 0.5 * (bins - 1), views[a - a_first]
+                        _march(lanes, here, lines, top, n_lines, along, across, offset, view, taps, weights)
+        for n in range(first, last):
+            for a in range(a_first, a_last):
+                for k in range(bins):
+                    out[n, g, a, k] = views[a - a_first, k, n - first]
 
 
 @fast_jit
-def _backproject_items(y, cos, sin, shift, out, first, last):
-    """y (B, n, S) -> out (B, Y, X), for the items first..last."""
-    _, ny, nx = out.shape
-    bins = y.shape[2]
-    row = np.zeros(bins + 3, np.float32)
+def _backproject(lanes, y, cos, sin, shift, out, g_first, g_last, first, last, top, bottom):
+    """y (N, G, n, S) -> out (N, G, Y, X), for some g, at most `lanes` slices and the rows top..bottom of each."""
+    _, _, ny, nx = out.shape
+    bins, width = y.shape[3], len(lanes)
     taps, weights = np.empty(nx, np.int32), np.empty((2, nx), np.float32)
-    end = bins + 1.0
-    for b in range(first, last):
-        out[b] = 0
+    view = np.zeros((bins + 3, width), np.float32)
+    tile = np.empty((bottom - top, nx, width), np.float32)
+    for g in range(g_first, g_last):
+        tile[:] = 0
         for a in range(cos.shape[1]):
-            row[1 : bins + 1] = y[b, a]
-            c = cos[b, a]
-            inverse = np.float32(1 / max(abs(cos[b, a]), abs(sin[b, a])))
-            for i in range(ny):
-                start = (i - 0.5 * (ny - 1)) * sin[b, a] - 0.5 * (nx - 1) * c + shift[b, a] + 0.5 * (bins + 1)
+            for n in range(first, last):
+                for k in range(bins):
+                    view[k + 1, n - first] = y[n, g, a, k]
+            c, s = cos[g, a], sin[g, a]
+            inverse = np.float32(1 / max(abs(c), abs(s)))
+            for i in range(bottom - top):
+                row = top + i - 0.5 * (ny - 1)
+                start = row * s - 0.5 * (nx - 1) * c + shift[g, a] + 0.5 * (bins + 1)
+                _taps_of_pixels(start, c, inverse, bins + 1.0, taps, weights)
+                line = tile[i]
                 for j in range(nx):
-                    s0 = min(max(start + np.int32(j) * c, 0.0), end)
-                    tap = np.int32(s0)
-                    fraction = np.float32(s0 - tap)
-                    taps[j] = tap
-                    weights[0, j] = max(np.float32(0), 1 - fraction * inverse) * inverse
-                    weights[1, j] = max(np.float32(0), 1 - (1 - fraction) * inverse) * inverse
+                    add_two(lanes, line, j, view, taps[j], weights[0, j], weights[1, j])
+        for n in range(first, last):
+            for i in range(bottom - top):
                 for j in range(nx):
-                    left = np.uint32(taps[j])
-                    out[b, i, j] += weights[0, j] * row[left] + weights[1, j] * row[left + np.uint32(1)]
+                    out[n, g, top + i, j] = tile[i, j, n - first]
 
 
 @fast_jit
@@ -147,128 +174,72 @@ def _differentiate_items(x, y, cos, sin, shift, by_angle, by_shift, first, last)
             by_shift[b, a] = total_shift
 
 
-@fast_jit
-def _march_stack(tile, lines, first_line, n_lines, along, across, offset, view):
-    """Adds to `view` (S, WIDTH) some lines of a stack, `tile` (lines, length + 2, WIDTH), empty at both ends.
-
-    As in `_march`: the pixel p of line i lies at the bin ``p * along + i * across + offset``.
-    """
-    length = tile.shape[1] - 2
-    bins = view.shape[0]
-    weight = abs(1 / along)
-    for i in range(lines):
-        zero = offset + (first_line + i - 0.5 * (n_lines - 1)) * across - 0.5 * (length - 1) * along  # bin of pixel 0
-        ends = (zero - along, zero + length * along)  # the bins of the empty pixels
-        low = max(0, int(math.ceil(min(ends[0], ends[1]))))
-        high = min(bins - 1, int(math.floor(max(ends[0], ends[1]))))
-        for k in range(low, high + 1):
-            position = min(max((k - zero) / along + 1, 0.0), length + 1.0)
-            left = min(int(position), length)
-            fraction = position - left
-            w_left, w_right = np.float32(weight * (1 - fraction)), np.float32(weight * fraction)
-            here, a_pixel, b_pixel = view[k], tile[i, left], tile[i, left + 1]
-            for w in range(WIDTH):
-                here[w] += w_left * a_pixel[w] + w_right * b_pixel[w]
-
-
-@fast_jit
-def _project_stack(x, cos, sin, shift, out, first, last, a_first, a_last):
-    """x (N, Y, X), cos, sin, shift (n,) -> out (N, n, S), for at most WIDTH slices and some of the angles."""
-    _, ny, nx = x.shape
-    bins = out.shape[2]
-    views = np.zeros((a_last - a_first, bins, WIDTH), np.float32)
-    for turned in range(2):
-        n_lines, length = (nx, ny) if turned else (ny, nx)
-        tile = np.zeros((TILE, length + 2, WIDTH), np.float32)
-        for top in range(0, n_lines, TILE):
-            lines = min(TILE, n_lines - top)
-            for n in range(first, last):
-                for i in range(lines):
-                    for j in range(length):
-                        tile[i, j + 1, n - first] = x[n, j, top + i] if turned else x[n, top + i, j]
-            for a in range(a_first, a_last):
-                along, across = (sin[a], cos[a]) if turned else (cos[a], sin[a])
-                if abs(cos[a]) < abs(sin[a]) if turned else abs(cos[a]) >= abs(sin[a]):
-                    offset = shift[a] + 0.5 * (bins - 1)
-                    _march_stack(tile, lines, top, n_lines, along, across, offset, views[a - a_first])
-    for n in range(first, last):
-        for a in range(a_first, a_last):
-            for k in range(bins):
-                out[n, a, k] = views[a - a_first, k, n - first]
-
-
-@fast_jit
-def _backproject_stack(y, cos, sin, shift, out, first, last, top, bottom):
-    """y (N, n, S) -> out (N, Y, X), for at most WIDTH slices and the rows top..bottom of each."""
-    _, ny, nx = out.shape
-    n_angles, bins = y.shape[1], y.shape[2]
-    view = np.zeros((bins + 3, WIDTH), np.float32)
-    tile = np.zeros((bottom - top, nx, WIDTH), np.float32)
-    for a in range(n_angles):
-        for n in range(first, last):
-            for k in range(bins):
-                view[k + 1, n - first] = y[n, a, k]
-        inverse = 1 / max(abs(cos[a]), abs(sin[a]))
-        offset = shift[a] + 0.5 * (bins + 1)
-        for i in range(bottom - top):
-            for j in range(nx):
-                s0 = (j - 0.5 * (nx - 1)) * cos[a] + (top + i - 0.5 * (ny - 1)) * sin[a] + offset
-                s0 = min(max(s0, 0.0), bins + 1.0)
-                left = int(s0)
-                w_left = np.float32(max(0.0, 1 - (s0 - left) * inverse) * inverse)
-                w_right = np.float32(max(0.0, 1 - (left + 1 - s0) * inverse) * inverse)
-                here, a_bin, b_bin = tile[i, j], view[left], view[left + 1]
-                for w in range(WIDTH):
-                    here[w] += w_left * a_bin[w] + w_right * b_bin[w]
-    for n in range(first, last):
-        for i in range(bottom - top):
-            for j in range(nx):
-                out[n, top + i, j] = tile[i, j, n - first]
-
-
-def _spread(kernel: Callable[..., None], arrays: tuple, tasks: list[tuple[int, ...]]) -> None:
-    """Runs the kernel once for each task, on the threads of torch."""
-    spread(kernel, arrays, tasks=tasks, threads=torch.get_num_threads())
-
-
 def _trigonometry(angles: Tensor, shift: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Raises ValueError for what is not finite: the kernels would read and write beyond their arrays."""
     angles = angles.detach().double()
-    return angles.cos().numpy(), angles.sin().numpy(), np.ascontiguousarray(shift.detach().double().numpy())
+    found = angles.cos().numpy(), angles.sin().numpy(), np.ascontiguousarray(shift.detach().double().numpy())
+    if not all(np.isfinite(v).all() for v in found):
+        raise ValueError("angles and shift must be finite numbers")
+    return found
 
 
 def _array(x: Tensor) -> np.ndarray:
     return np.ascontiguousarray(x.detach().float().numpy())
 
 
+def _turn(views: np.ndarray) -> int:
+    """After how many slices their views (B, ...) come again, always in the same order; B if they do not."""
+    again = np.flatnonzero((views[1:] == views[:1]).all(tuple(range(1, views.ndim)))) + 1
+    fits = (turn for turn in again.tolist() if len(views) % turn == 0 and (views[turn:] == views[:-turn]).all())
+    return next(fits, len(views))
+
+
+def _spread(
+    kernel: Callable[..., None],
+    given: np.ndarray,
+    angles: Tensor,
+    shift: Tensor,
+    *,
+    out: np.ndarray,
+    cut: tuple[int, int],
+) -> None:
+    """Runs a kernel over all slices, given (B, ...) and out (B, ...), on the threads of torch.
+
+    cut: length of the axis that tasks may be cut along, and the largest part where many angles pass over it; smaller
+        ones where slices alone do not keep all threads busy.
+    """
+    views = [np.atleast_2d(v) for v in _trigonometry(angles, shift)]
+    turn = 1 if angles.ndim == 1 else _turn(np.stack(views, -1))
+    in_turn = lambda v: v.reshape(-1, turn, *v.shape[1:])
+    n, threads, (length, largest) = len(given) // turn, torch.get_num_threads(), cut
+    tasks = BLOCKS_PER_THREAD * threads if threads > 1 else 1  # at least
+    width = next((w for w in LANES if w >= n), LANES[-1])
+    slices, groups = blocks(n, width), blocks(turn, -(-turn // tasks))
+    parts = -(-tasks // (len(slices) * len(groups)))
+    cuts = blocks(length, min(largest if turn == 1 else length, -(-length // parts)))
+    tasks = [g + s + c for g in groups for s in slices for c in cuts]
+    arrays = ((0,) * width, in_turn(given), *(v[:turn] for v in views), in_turn(out))
+    spread(kernel, arrays, tasks=tasks, threads=threads)
+
+
 def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
     """As `reference.forward`, in float32."""
-    out = np.empty((len(x), angles.shape[-1], bins), np.float32)
-    arrays, threads = (_array(x), *_trigonometry(angles, shift), out), torch.get_num_threads()
-    if angles.ndim == 1:
-        slices = blocks(len(x), WIDTH)
-        parts = max(1, -(-threads // len(slices)))  # split the angles too, when there are fewer slabs than threads
-        views = blocks(angles.shape[0], -(-angles.shape[0] // parts))
-        _spread(_project_stack, arrays, [s + v for s in slices for v in views])
-    else:
-        _spread(_project_items, arrays, blocks(len(x), max(1, -(-len(x) // (4 * threads)))))
+    n = angles.shape[-1]
+    out = np.empty((len(x), n, bins), np.float32)
+    _spread(_project, _array(x), angles, shift, out=out, cut=(n, n))
     return torch.from_numpy(out)
 
 
 def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, int]) -> Tensor:
     """As `reference.adjoint`, in float32."""
     out = np.empty((len(y), *slice_shape), np.float32)
-    arrays, threads = (_array(y), *_trigonometry(angles, shift), out), torch.get_num_threads()
-    if angles.ndim == 1:
-        rows = blocks(slice_shape[0], TILE)
-        _spread(_backproject_stack, arrays, [s + r for s in blocks(len(y), WIDTH) for r in rows])
-    else:
-        _spread(_backproject_items, arrays, blocks(len(y), max(1, -(-len(y) // (4 * threads)))))
+    _spread(_backproject, _array(y), angles, shift, out=out, cut=(slice_shape[0], TILE))
     return torch.from_numpy(out)
 
 
 def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
     """As `reference.geometry_gradient`, in float64: sums over many pixels."""
     by_angle, by_shift = np.empty(y.shape[:2]), np.empty(y.shape[:2])
-    arrays = (_array(x), _array(y), *_trigonometry(angles, shift), by_angle, by_shift)
-    _spread(_differentiate_items, arrays, blocks(len(x), max(1, -(-len(x) // (4 * torch.get_num_threads())))))
+    arrays, threads = (_array(x), _array(y), *_trigonometry(angles, shift), by_angle, by_shift), torch.get_num_threads()
+    spread(_differentiate_items, arrays, tasks=blocks(len(x), max(1, -(-len(x) // (4 * threads)))), threads=threads)
     return torch.from_numpy(by_angle), torch.from_numpy(by_shift)

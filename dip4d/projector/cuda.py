@@ -33,7 +33,7 @@ VIEWS = 128  # views that one program prepares
 # the numbers of a view: step, line step, start, each in two parts; 1 / m; whether its lines are columns
 FIELDS = tl.constexpr(8)
 
-_jit = triton.jit(do_not_specialize=["ny", "nx", "bins"])  # one compilation and one access pattern for all sizes
+sized_jit = triton.jit(do_not_specialize=["ny", "nx", "bins"])  # one compilation and one access pattern for all sizes
 
 
 @triton.jit
@@ -44,9 +44,9 @@ def _store_parts(to, value, quantum, mask):
     tl.store(to + 1, (value - coarse).to(tl.float32), mask=mask)
 
 
-@_jit
+@sized_jit
 def _view_kernel(angles, shift, views, n_views, ny, nx, bins, quantum, FORWARD: tl.constexpr, BLOCK: tl.constexpr):
-    """angles, shift (n_views,) -> views (n_views, FIELDS), what `_place` and the two kernels read."""
+    """angles, shift (n_views,) -> views (n_views, FIELDS), what `place` and the two kernels read."""
     v = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     mask = v < n_views
     angle = tl.load(angles + v, mask=mask, other=0.0).to(tl.float64)
@@ -72,7 +72,7 @@ def _view_kernel(angles, shift, views, n_views, ny, nx, bins, quantum, FORWARD: 
 
 
 @triton.jit
-def _place(view, index, line):
+def place(view, index, line):
     """``index * step + line * line_step + start`` in two parts: exact multiples of the quantum, and the rest."""
     coarse = (index * tl.load(view) + tl.load(view + 4)) + line * tl.load(view + 2)
     fine = (index * tl.load(view + 1) + tl.load(view + 5)) + line * tl.load(view + 3)
@@ -80,7 +80,7 @@ def _place(view, index, line):
 
 
 @triton.jit
-def _taps(line, coarse, fine, length, stride):
+def taps(line, coarse, fine, length, stride):
     """The elements left and right of a place in a line, zero outside, and the fraction of the way between them."""
     left = tl.floor(coarse + fine).to(tl.int32)
     fraction = (coarse - left) + fine
@@ -101,12 +101,12 @@ def _march(
         i, k = e % LINES, k + e // LINES
     else:
         i, k = e // WIDTH, k + e % WIDTH
-    coarse, fine = _place(view, k, i)
+    coarse, fine = place(view, k, i)
     coarse_step, fine_step = LINES * tl.load(view + 2), LINES * tl.load(view + 3)
     total = tl.zeros_like(coarse)
     for first in range(0, n_lines, LINES):
         inside = tl.where(i < n_lines - first, length, 0)
-        a, b, fraction = _taps(x + i * line_stride, coarse, fine, inside, stride)
+        a, b, fraction = taps(x + i * line_stride, coarse, fine, inside, stride)
         total += a + fraction * (b - a)
         coarse += coarse_step
         fine += fine_step
@@ -114,7 +114,7 @@ def _march(
     return tl.sum(tl.reshape(total, [WIDTH, LINES]), 1) if TURNED else tl.sum(tl.reshape(total, [LINES, WIDTH]), 0)
 
 
-@_jit
+@sized_jit
 def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WIDTH: tl.constexpr):
     """x (B, Y, X), views (n or B * n, FIELDS) -> out (B, n, S); `own` is n for own angles, 0 for shared ones."""
     blocks = tl.cdiv(bins, WIDTH)
@@ -131,7 +131,18 @@ def _forward_kernel(x, views, out, ny, nx, bins, n, own, LINES: tl.constexpr, WI
     tl.store(out + row.to(tl.int64) * bins + k, sums * tl.load(view + 6), mask=k < bins)
 
 
-@_jit
+@triton.jit
+def back_projected(row, view, i, j, bins):
+    """What a row of the detector, (S,), gives to the pixels (i, j) in a view."""
+    inverse = tl.load(view + 6)
+    coarse, fine = place(view, j, i)
+    a, b, fraction = taps(row, coarse, fine, bins, 1)
+    w_left = tl.maximum(1 - fraction * inverse, 0)
+    w_right = tl.maximum(1 - (1 - fraction) * inverse, 0)
+    return inverse * (w_left * a + w_right * b)
+
+
+@sized_jit
 def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, ROWS: tl.constexpr, WIDTH: tl.constexpr):
     """y (B, n, S), views as in `_forward_kernel` -> out (B, Y, X)."""
     across = tl.cdiv(nx, WIDTH)
@@ -142,17 +153,44 @@ def _adjoint_kernel(y, views, out, ny, nx, bins, n, own, ROWS: tl.constexpr, WID
     y += item.to(tl.int64) * n * bins
     total = tl.zeros_like(i).to(tl.float32)
     for angle in range(n):
-        view = views + (item * own + angle) * FIELDS
-        inverse = tl.load(view + 6)
-        coarse, fine = _place(view, j, i)
-        a, b, fraction = _taps(y + angle * bins, coarse, fine, bins, 1)
-        w_left = tl.maximum(1 - fraction * inverse, 0)
-        w_right = tl.maximum(1 - (1 - fraction) * inverse, 0)
-        total += inverse * (w_left * a + w_right * b)
+        total += back_projected(y + angle * bins, views + (item * own + angle) * FIELDS, i, j, bins)
     tl.store(out + item.to(tl.int64) * ny * nx + i * nx + j, total, mask=(i < ny) & (j < nx))
 
 
-def _views(angles: Tensor, shift: Tensor, slice_shape: tuple[int, int], bins: int, forward: bool) -> Tensor:
+@sized_jit
+def _geometry_kernel(x, y, views, by_angle, by_shift, ny, nx, bins, n, PIXELS: tl.constexpr):
+    """x (B, Y, X), y (B, n, S), views (B n, FIELDS) -> derivatives of <A x, y>, (B n,) each in float64.
+
+    A weight ``(1 - d / m) / m``, d the distance of bin and pixel, changes with d and with m = max(|cos|, |sin|).
+    """
+    item = tl.program_id(0)
+    view = views + item * FIELDS
+    x += (item // n).to(tl.int64) * ny * nx
+    cos, sin = tl.load(view) + tl.load(view + 1), tl.load(view + 2) + tl.load(view + 3)
+    inverse = tl.load(view + 6)
+    along, across = tl.where(tl.load(view + 7) > 0, sin, cos), tl.where(tl.load(view + 7) > 0, cos, -sin)
+    m_by_angle = tl.where(along < 0, -across, across)
+    e = tl.arange(0, PIXELS)
+    total_angle = tl.zeros_like(e).to(tl.float32)
+    total_shift = tl.zeros_like(e).to(tl.float32)
+    for first in range(0, ny * nx, PIXELS):
+        p = first + e
+        i, j = p // nx, p % nx
+        coarse, fine = place(view, j, i)
+        left, right, d = taps(y + item.to(tl.int64) * bins, coarse, fine, bins, 1)
+        left = tl.where(d * inverse < 1, left, 0.0) * inverse * inverse
+        right = tl.where((1 - d) * inverse < 1, right, 0.0) * inverse * inverse
+        value = tl.load(x + p, mask=p < ny * nx, other=0.0).to(tl.float32)
+        turn = (i - 0.5 * (ny - 1)) * cos - (j - 0.5 * (nx - 1)) * sin  # of the pixel's bin, by the angle
+        by_m = left * (2 * d * inverse - 1) + right * (2 * (1 - d) * inverse - 1)
+        total_shift += value * (right - left)
+        total_angle += value * ((right - left) * turn + by_m * m_by_angle)
+    tl.store(by_angle + item, tl.sum(total_angle.to(tl.float64), 0))
+    tl.store(by_shift + item, tl.sum(total_shift.to(tl.float64), 0))
+
+
+def views_of(angles: Tensor, shift: Tensor, slice_shape: tuple[int, int], bins: int, forward: bool) -> Tensor:
+    """The numbers of each view (n, FIELDS), for angles and shift of n elements; see `place`."""
     n = angles.numel()
     views = torch.empty(n, FIELDS.value, dtype=torch.float32, device=angles.device)
     quantum = 2.0 ** (max(*slice_shape, bins).bit_length() - 21)  # 24 bits hold eight times the size exactly
@@ -169,7 +207,7 @@ def forward(x: Tensor, angles: Tensor, shift: Tensor, bins: int) -> Tensor:
     n = angles.shape[-1]
     out = x.new_empty(batch, n, bins)
     with torch.cuda.device_of(x):
-        views = _views(angles, shift, (ny, nx), bins, forward=True)
+        views = views_of(angles, shift, (ny, nx), bins, forward=True)
         _forward_kernel[(batch * n * triton.cdiv(bins, WIDTH),)](
             x, views, out, ny, nx, bins, n, n if angles.ndim == 2 else 0, LINES, WIDTH, num_warps=WARPS
         )
@@ -183,8 +221,20 @@ def adjoint(y: Tensor, angles: Tensor, shift: Tensor, slice_shape: tuple[int, in
     ny, nx = slice_shape
     out = y.new_empty(batch, ny, nx)
     with torch.cuda.device_of(y):
-        views = _views(angles, shift, slice_shape, bins, forward=False)
+        views = views_of(angles, shift, slice_shape, bins, forward=False)
         _adjoint_kernel[(batch * triton.cdiv(nx, WIDTH), triton.cdiv(ny, ROWS))](
             y, views, out, ny, nx, bins, n, n if angles.ndim == 2 else 0, ROWS, WIDTH, num_warps=WARPS
         )
     return out
+
+
+def geometry_gradient(x: Tensor, y: Tensor, angles: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """As `reference.geometry_gradient`, in float64; x and y in float32, bfloat16 or float16."""
+    x, y = x.contiguous(), y.contiguous()
+    batch, n, bins = y.shape
+    ny, nx = x.shape[1:]
+    by_angle, by_shift = y.new_empty(2, batch, n, dtype=torch.float64)
+    with torch.cuda.device_of(x):
+        views = views_of(angles, shift, (ny, nx), bins, forward=False)
+        _geometry_kernel[(batch * n,)](x, y, views, by_angle, by_shift, ny, nx, bins, n, ROWS * WIDTH, num_warps=WARPS)
+    return by_angle, by_shift

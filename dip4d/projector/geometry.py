@@ -21,6 +21,7 @@ class Geometry:
     angles: tilt angles in **radians**; (n,) when all slices share them, (B, n) when each has its own.
     shift: where the rotation axis falls on the detector, in bins from its middle; anything that broadcasts to
         `angles` (an off-centre axis, or the jitter of each image).
+    known_finite: angles and shift are not looked at again; on a GPU a look makes the CPU wait.
 
     Raises ValueError for an empty shape, a wrong number of axes or a value that is not finite.
     """
@@ -29,6 +30,7 @@ class Geometry:
     bins: int
     angles: Tensor
     shift: Tensor | float = 0.0
+    known_finite: bool = False
 
     def __post_init__(self) -> None:
         angles = torch.as_tensor(self.angles)
@@ -38,7 +40,7 @@ class Geometry:
         if angles.ndim not in (1, 2) or angles.numel() == 0:
             raise ValueError(f"angles must be (n,) or (B, n) with n > 0, got shape {tuple(angles.shape)}")
         for name, value in (("angles", angles), ("shift", shift)):
-            if not bool(torch.isfinite(value).all()):
+            if not self.known_finite and not bool(torch.isfinite(value).all()):
                 raise ValueError(f"{name} must be finite numbers, found {value[~torch.isfinite(value)][0].item()}")
         try:
             shift = shift.expand_as(angles)

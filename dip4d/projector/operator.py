@@ -14,23 +14,23 @@ from dip4d.projector.geometry import Geometry
 
 
 def _backend(x: Tensor):
-    """The module whose `forward` and `adjoint` serve this tensor: numba for float32 on the CPU, Triton for anything but
-    float64 on CUDA, else plain torch.
+    """The module whose functions serve this tensor: numba for float32 on the CPU, Triton for anything but float64 on
+    CUDA, else plain torch.
     """
-    if x.is_cuda and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and _has_triton():
+    if triton_serves(x):
         from dip4d.projector import cuda
 
         return cuda
-    return _backend_with_geometry_gradient(x)
-
-
-def _backend_with_geometry_gradient(x: Tensor):
-    """As `_backend`, without Triton: nobody has needed faster reductions on a GPU yet."""
     if x.device.type == "cpu" and x.dtype == torch.float32:
         from dip4d.projector import cpu
 
         return cpu
     return reference
+
+
+def triton_serves(x: Tensor) -> bool:
+    """Whether kernels in Triton can work on this tensor."""
+    return x.is_cuda and x.dtype in (torch.float32, torch.bfloat16, torch.float16) and _has_triton()
 
 
 @cache
@@ -96,7 +96,7 @@ class Projector:
     def _geometry_gradient(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """The derivatives of <A x, y> by the angles and by the shift; both of their shape."""
         own = [v.expand(len(x), -1) for v in self._views(x)]
-        found = _backend_with_geometry_gradient(x).geometry_gradient(x.detach(), y.detach(), *own)
+        found = _backend(x).geometry_gradient(x.detach(), y.detach(), *own)
         by_angle, by_shift = (v.to(self.geometry.angles) for v in found)
         return (by_angle.sum(0), by_shift.sum(0)) if self.geometry.shared else (by_angle, by_shift)
 

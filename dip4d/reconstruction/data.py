@@ -69,7 +69,14 @@ def drawn(rows: Rows, count: int, *, step: int) -> Rows:
     """`count` of the rows of each position, or all if there are fewer, in order; which, depends on the step alone."""
     positions, n = rows.t.shape
     order = torch.rand(positions, n, generator=torch.Generator().manual_seed(step)).argsort(1)[:, :count].sort(1).values
-    return rows.take(order.to(rows.t.device))
+    return rows.take(_without_waiting(order, rows.t.device))
+
+
+def _without_waiting(numbers: Tensor, device: torch.device) -> Tensor:
+    """Numbers of the CPU on a device, which works on; a plain copy to a GPU waits until it is idle."""
+    if device.type == "cuda" and numbers.device.type == "cpu":
+        numbers = numbers.pin_memory()
+    return numbers.to(device, non_blocking=True)
 
 
 class StepSampler(Sampler[list[int]]):
@@ -108,7 +115,8 @@ class StepSampler(Sampler[list[int]]):
 
 
 class TiltRows(L.LightningDataModule):
-    """Batches of the rows of one tilt series. Everything lies in memory and is sliced, never copied row by row.
+    """Batches of the rows of one tilt series. Everything lies in memory, that of the device which fits them (`move`),
+    and is sliced, never copied row by row.
 
     series: images (t, z, s).
     split: which rows are fitted, and which are kept aside.
@@ -140,19 +148,35 @@ class TiltRows(L.LightningDataModule):
         self.shown = None if series.shown is None else torch.from_numpy(series.shown.T.copy())  # (Z, T)
         self.back_projected: tuple[Tensor, ...] | None = None  # (Z, ...) each, for the network that is fitted to them
         self.fitted = split.fitted_rows.nonzero()[:, 1].view(positions, -1)  # (Z, n), frames
+        self.fitted_rows = split.fitted_rows  # (Z, T)
         self.validation = split.validation_rows.nonzero()[:, 1].view(positions, -1)  # (Z, h), frames
+
+    def move(self, device: torch.device) -> None:
+        """Lays all rows on a device, where batches are then put together."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, value.to(device))
+        if self.back_projected is not None:
+            self.back_projected = tuple(part.to(device) for part in self.back_projected)
+
+    def _numbers(self, numbers: Sequence[int] | Tensor) -> Tensor:
+        """Positions or frames, on the device of the rows."""
+        return _without_waiting(torch.as_tensor(numbers), self.rows.device)
 
     def batch(self, z: Sequence[int] | Tensor) -> Batch:
         """The batch of the given positions."""
-        z = torch.as_tensor(z)
+        z = self._numbers(z)
         rows = self._rows(z, self.fitted[z])
         if self.back_projected is not None:
             rows.back_projected = tuple(part[z] for part in self.back_projected)
         return Batch(z.float(), rows, self._rows(z, self.validation[z]))
 
-    def rows_at(self, z: Tensor, frames: Sequence[int]) -> Rows:
+    def rows_at(self, z: Tensor, frames: Sequence[int] | Tensor) -> Rows:
         """All rows of some images at positions z (B,), those of test images too."""
-        return self._rows(z, torch.tensor(frames, dtype=torch.long).expand(len(z), -1))
+        z, t = self._numbers(z), self._numbers(frames)
+        rows = self._rows(z, t.expand(len(z), -1))
+        rows.tau = self.tau[t].expand(len(z), -1)  # all positions at the same times, and shown to be
+        return rows
 
     def _rows(self, z: Tensor, t: Tensor) -> Rows:
         mask = None if self.shown is None else self.shown[z[:, None], t]
@@ -160,9 +184,9 @@ class TiltRows(L.LightningDataModule):
 
     def batch_of_images(self, frames: Sequence[int]) -> Batch:
         """The batch of some whole images, in the order of time; which of their rows are kept aside, is marked."""
-        z, frames = torch.arange(len(self.rows)), sorted(frames)
-        rows = self.rows_at(z, frames)
-        fitted = self.split.fitted_rows[:, frames]
+        z, t = torch.arange(len(self.rows), device=self.rows.device), self._numbers(sorted(frames))
+        rows = self.rows_at(z, t)
+        fitted = self.fitted_rows[:, t]
         rows.row_mask = fitted if rows.row_mask is None else fitted & rows.row_mask
         return Batch(z.float(), rows, self._rows(z, self.validation))
 

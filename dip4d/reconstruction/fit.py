@@ -22,9 +22,11 @@ from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import FitTime, Schedule
 from dip4d.reconstruction.split import Split
+from dip4d.reconstruction.stay import StaysOnDevice
 from dip4d.tilt_series import TiltSeries
 
 FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 300  # steps of a fit by default: so often is every row shown, if that is more
+LEAST_STEPS = 200  # with fewer a fit may be worse than SIRT: measured in docs/experiments-log.md
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
 STEPS_BETWEEN_VALIDATIONS = 100
 GRADIENT_CLIP = 0.3  # a few steps in a hundred are many times longer; without them 1 dB is gained
@@ -158,7 +160,7 @@ def make_trainer(
             "enable_model_summary": False,
             "enable_checkpointing": False,
             "logger": logger,
-            "callbacks": list(callbacks),
+            "callbacks": [StaysOnDevice(), *callbacks],
             **settings.trainer,
         }
     )

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from dip4d.projector import Geometry, Projector
 from dip4d.projector.ramp import filter_ramp
+from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.precision import full_precision
 
 
 class Microscope:
@@ -21,13 +23,21 @@ class Microscope:
         self.slice_shape, self.bins = slice_shape, bins
 
     def _operator(self, angles: Tensor, shift: Tensor | None = None) -> Projector:
-        moved = 0.0 if shift is None else shift.reshape(-1, 1)
-        return Projector(Geometry(self.slice_shape, self.bins, angles.reshape(-1, 1), moved))
+        own = angles.reshape(-1, 1)
+        moved = torch.zeros_like(own) if shift is None else shift.reshape(-1, 1)
+        return Projector(Geometry(self.slice_shape, self.bins, own, moved, known_finite=True))
 
-    def project(self, slices: Tensor, angles: Tensor, *, shift: Tensor | None = None) -> Tensor:
-        """slices: (B, n, Y, X), intensity per voxel. angles: (B, n), radians. shift: (B, n), where the tilt axis falls
-        on the detector, in bins from its middle; there if None. Returns rows (B, n, S), intensity.
+    def project(self, slices: Tensor | Factors, angles: Tensor, *, shift: Tensor | None = None) -> Tensor:
+        """slices: (B, n, Y, X), intensity per voxel, or their factors, with angles and shift that nothing learns.
+        angles: (B, n), radians. shift: (B, n), where the tilt axis falls on the detector, in bins from its middle;
+        there if None. Returns rows (B, n, S), intensity, in float32 at least.
         """
+        if isinstance(slices, Factors):
+            from dip4d.reconstruction.factors_cuda import project
+
+            shift = torch.zeros_like(angles) if shift is None else shift
+            return project(slices, angles, shift=shift, bins=self.bins)
+        slices = full_precision(slices)
         return self._operator(angles, shift)(slices.flatten(0, 1)).view(*angles.shape, self.bins)
 
     def back_project(

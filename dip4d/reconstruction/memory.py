@@ -1,13 +1,20 @@
-"""The memory of a fit: buffers are kept from step to step, instead of being given back to the system after each use."""
+"""The memory of a fit: how much it needs, how much is free, and buffers that are kept from step to step.
+
+Loads no torch.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
+BASE_GB = 0.63  # of Python with torch, before there are data
+ARRAYS_OF_ROWS, ARRAYS_OF_CHANNELS = 3.4, 11  # kept during a step, of all its rows and of all channels of its positions
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h of the GNU C library
 _TRIM_DEFAULT, _MMAP_DEFAULT = 128 * 1024, 65536
 
@@ -44,3 +51,28 @@ def keep_buffers() -> Iterator[None]:
         library.mallopt(_MMAP_MAX, _MMAP_DEFAULT)
         library.mallopt(_TRIM_THRESHOLD, _TRIM_DEFAULT)
         library.malloc_trim(0)
+
+
+def gb_of_step(positions: int, *, images: int, bins: int, channels: int) -> float:
+    """About how much memory a step of the fit needs, GB, besides `BASE_GB`.
+
+    positions: z in a step.
+    images: rows of each of them.
+    bins: the width of an image.
+    channels: of the decoder.
+    Measured, within 6 %: peaks of processes at 64^2, 128^2 and 256^2, 4 to 16 positions, 50 and 100 images.
+    """
+    return 4e-9 * positions * bins**2 * (ARRAYS_OF_ROWS * images + ARRAYS_OF_CHANNELS * channels)
+
+
+def free_gb() -> float | None:
+    """The memory that a process may still take, GB, without swapping; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024e-9 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 1e-9  # macOS: what there is at all
+    except (AttributeError, ValueError, OSError):
+        return None

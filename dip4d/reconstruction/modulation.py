@@ -1,8 +1,8 @@
 """Normalised, modulated and activated in one: what stands between two convolutions of a decoder.
 
 ``silu(group_norm(x) * (1 + gain) + offset)`` passes over its images four times in plain torch, and more often
-backwards; memory is what a step waits for. On the CPU in float32 by numba, two passes each way; elsewhere in plain
-torch. Both are differentiable once, and agree to rounding.
+backwards; memory is what a step waits for. On the CPU in float32 by numba, on CUDA by Triton, two passes each way;
+elsewhere in plain torch. All are differentiable once, and agree to rounding.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dip4d.projector.operator import triton_serves
 from dip4d.threads import fast_jit, on_threads
 
 EPS = 1e-5  # as in torch's GroupNorm
@@ -36,6 +37,10 @@ def normalised_modulated_silu(
     groups: of channels that are normalised together.
     Source of the normalisation: Wu and He, ECCV 2018.
     """
+    if triton_serves(x):
+        from dip4d.reconstruction.modulation_cuda import Normalised
+
+        return Normalised.apply(x, weight, bias, gain, offset, groups, EPS)
     if x.device.type == "cpu" and x.dtype == torch.float32:
         return _Fused.apply(x, weight, bias, gain, offset, groups)
     normal = F.group_norm(x, groups, weight, bias, EPS)

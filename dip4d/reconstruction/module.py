@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import lightning as L
@@ -12,18 +12,19 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
 from dip4d.reconstruction.data import Batch, Rows, TiltRows, drawn, rows_of_fit
+from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
 from dip4d.reconstruction.optimizers import make_optimizer
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import Schedule
-from dip4d.reconstruction.variation import total_variation
+from dip4d.reconstruction.step_graph import StepGraph
+from dip4d.reconstruction.variation import drawn_if_needed, total_variation
 from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 
 STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
 STOP_EARLIEST = 0.3  # though not before this part of its schedule
 TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
-IMAGES_AT_ONCE = 64  # of a batch, projected together
 CHECKPOINT_FORMAT = 3  # of what is kept of a fit; 1 had other names for the weights, 2 a wider finest scale
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
@@ -67,12 +68,14 @@ class DIP4D(L.LightningModule):
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
         self.tv_space, self.tv_time, self.rows = tv_space / intensity_bound, tv_time / intensity_bound, rows
         self.learning_rate, self.intensity_bound = learning_rate, intensity_bound
-        self._squares = torch.zeros(2, dtype=torch.float64)
+        self._squares: list[Tensor] = []  # of the validation batches
         self.best = BestWeights()
         self._worse = 0  # times in a row
         self._first_step = 1  # of this part of an interrupted fit
         self.ended: Ended = "steps"
+        self.finished = False  # its weights are the chosen ones
         self.averaged = AveragedWeights(self, ema_decay)
+        self.graph: StepGraph | None = None  # of `loss_of`, on CUDA
 
     def start_from(self, fitted: DIP4D) -> None:
         """Begins a fit from the weights of another, and its averaged weights from there too."""
@@ -104,20 +107,29 @@ class DIP4D(L.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         rows = batch.rows if self.rows is None else drawn(batch.rows, self.rows, step=self.global_step)
+        loss = self.graph(batch, rows) if self.graph else self.loss_of(batch, rows)
+        self.log("train/loss", loss)
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        self.log("train/learning_rate", torch.tensor(optimizer.param_groups[0]["lr"]))  # on a GPU it would wait
+        return loss
+
+    def loss_of(self, batch: Batch, rows: Rows) -> Tensor:
+        """What a step makes smaller: the misfit of some rows of a batch, and the roughness of their orthoslices."""
         rows, shift = self.posed(batch.z, rows)
         features = self.features(batch.z, batch.rows)
-        slices = self.network.render(features, rows.tau)
+        slices = self.slices(features, rows.tau)
         projected = self.microscope.project(slices, rows.angles, shift=shift)
         measured = rows.values
         if rows.row_mask is not None:
             measured = measured.where(rows.row_mask[..., None], projected.detach())
-        loss = self.loss(projected, measured) + self.regularisation(features, slices)
-        self.log("train/loss", loss, prog_bar=True)
-        optimizer = cast(LightningOptimizer, self.optimizers())
-        self.log("train/learning_rate", optimizer.param_groups[0]["lr"])
-        return loss
+        return self.loss(projected, measured) + self.regularisation(features, slices)
 
-    def regularisation(self, features: Any, slices: Tensor) -> Tensor | float:
+    def slices(self, features: Any, tau: Tensor) -> Tensor | Factors:
+        """Orthoslices (B, n, Y, X) at times tau (B, n); their factors where that is all that a step needs of them."""
+        factors = self.network.factors(features, tau) if self.poses is None else None  # poses learn from the slices
+        return self.network.render(features, tau) if factors is None else drawn_if_needed(factors)
+
+    def regularisation(self, features: Any, slices: Tensor | Factors) -> Tensor | float:
         """The weighted total variation of orthoslices (B, n, Y, X) in space, and of the specimen in time."""
         if not (self.tv_space or self.tv_time):
             return 0.0
@@ -128,27 +140,43 @@ class DIP4D(L.LightningModule):
         return self.tv_space * space + self.tv_time * time  # in time a change and its undoing count twice
 
     def on_fit_start(self) -> None:
-        self.show_once(rows_of_fit(self.trainer))
+        data = rows_of_fit(self.trainer)
+        data.move(self.device)
+        self.show_once(data)
 
     def show_once(self, data: TiltRows) -> None:
         """Works out what the network is shown of all rows, which only learned poses change, and leaves it with them."""
         if self.network.windows and self.poses is None:
             data.back_projected = None
             images = [self.images(batch.to(self.device).rows) or () for batch in data.all_batches()]
-            data.back_projected = tuple(torch.cat(parts).cpu() for parts in zip(*images, strict=True))
+            data.back_projected = tuple(torch.cat(parts) for parts in zip(*images, strict=True))
 
     def end(self, why: Ended) -> None:
         """The fit ends with this step, for a reason; its best weights are kept."""
         self.ended, self.trainer.should_stop = why, True
 
     def on_train_start(self) -> None:
+        if self.finished:
+            self._go_on()
+        self.graph = StepGraph(self) if self.device.type == "cuda" and self.trainer.world_size == 1 else None
         self.schedule.start()
         self._first_step = self.global_step + 1
 
+    def _go_on(self) -> None:
+        """A finished fit goes on: a further cycle from the chosen weights, which stay those to beat."""
+        self.finished, self.ended, self._worse = False, "steps", 0
+        self.schedule.begin_cycle(self.global_step)
+        self.averaged = AveragedWeights(self, self.averaged.decay)
+        data = rows_of_fit(self.trainer)
+        if data.validation.numel():
+            self.best.offer(self.global_step, self.validation_error(data), network=self)
+
     def on_train_end(self) -> None:
+        self.graph = None
         self.schedule.stop()
         data = rows_of_fit(self.trainer)
         if not self.trainer.interrupted:
+            self.finished = True
             self.averaged.swap()
             if data.validation.numel():
                 error = lambda: self.validation_error(data)
@@ -173,14 +201,14 @@ class DIP4D(L.LightningModule):
 
     def on_validation_start(self) -> None:
         self.averaged.swap()
-        self._squares.zero_()
+        self._squares = []
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        self._squares += self.validation_squares(batch)
+        self._squares.append(self.validation_squares(batch))
 
     def on_validation_epoch_end(self) -> None:
-        error = relative_error(self._squares)
-        self.log("validation/dip", error, prog_bar=True)
+        error = relative_error(cast(Tensor, sum(self._squares)))
+        self.log("validation/dip", error)
         self.best.offer(self.global_step, error, network=self)
         self._worse = self._worse + 1 if error > STOP_RATIO * self.best.lowest else 0
         settled = not self.schedule.constant and self.schedule.fraction_done(self.global_step) > STOP_EARLIEST
@@ -201,32 +229,19 @@ class DIP4D(L.LightningModule):
     def validation_error(self, data: TiltRows) -> float:
         """Relative error of all validation rows; NaN if there are none."""
         of_batches = (self.validation_squares(batch.to(self.device)) for batch in data.all_batches())
-        return relative_error(sum(of_batches, start=torch.zeros(2, dtype=torch.float64)))
-
-    def test_error(self, data: TiltRows) -> float:
-        """Relative error of the test images; NaN if there are none."""
-        images = data.split.test_images
-        return relative_error(squares(*self.projected(data, images))) if images else math.nan
+        return relative_error(cast(Tensor, sum(of_batches)))
 
     @torch.no_grad()
-    def projected(self, data: TiltRows, frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Some images as the volumes of their times predict them, and as measured: (t, z, s) each, on the CPU.
+    def image(self, data: TiltRows, frame: int, *, volume: Tensor) -> tuple[Tensor, Tensor]:
+        """An image as the volume (Z, Y, X) of its time predicts it, and as measured: (z, s) each, on the CPU.
 
-        frames: one or more. What the fit has not seen is predicted from what it has. Refined poses apply to both.
+        Refined poses apply to both.
         """
-        predicted, measured = [], []
-        for z in torch.arange(len(data.rows)).split(data.slices):
-            batch = data.batch(z).to(self.device)
-            features = self.features(batch.z, batch.rows)
-            of_z = []
-            for some in torch.as_tensor(frames).split(IMAGES_AT_ONCE):
-                rows, shift = self.posed(batch.z, data.rows_at(z, some.tolist()).to(self.device))
-                slices = self.network.render(features, rows.tau)
-                pair = self.microscope.project(slices, rows.angles, shift=shift).float(), rows.values
-                of_z.append([rows.masked(v).cpu() for v in pair])
-            for images, parts in zip((predicted, measured), zip(*of_z, strict=True), strict=True):
-                images.append(torch.cat(parts, dim=1))
-        return torch.cat(predicted).transpose(0, 1), torch.cat(measured).transpose(0, 1)
+        z = torch.arange(len(data.rows))
+        rows, shift = self.posed(z.float().to(self.device), data.rows_at(z, [frame]).to(self.device))
+        projected = self.microscope.project(volume.to(self.device)[:, None], rows.angles, shift=shift)
+        predicted, measured = (rows.masked(v.float())[:, 0].cpu() for v in (projected, rows.values))
+        return predicted, measured
 
     @torch.no_grad()
     def volumes(self, data: TiltRows, tau: Tensor) -> Iterator[Tensor]:
@@ -244,17 +259,23 @@ class DIP4D(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["format"] = CHECKPOINT_FORMAT
         checkpoint["seconds"], checkpoint["worse"] = self.schedule.elapsed(), self._worse
+        checkpoint["cycle"], checkpoint["finished"] = self.schedule.cycle, self.finished
+        checkpoint["ended"] = self.ended
         checkpoint["best"], checkpoint["averaged"] = self.best.state_dict(), self.averaged.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.schedule.spent, self._worse = checkpoint["seconds"], checkpoint["worse"]
+        self.schedule.cycle, self.finished = checkpoint.get("cycle", (0, 0.0)), checkpoint.get("finished", False)
+        self.ended = checkpoint.get("ended", "steps")
         self.best.load_state_dict(checkpoint["best"])
         self.averaged.load_state_dict(checkpoint["averaged"])
 
 
 def squares(predicted: Tensor, measured: Tensor) -> Tensor:
-    """(2,): the sums of the squared differences and of the squared measurements, on the CPU."""
-    of = (predicted - measured).cpu(), measured.cpu()  # where float64 is known: MPS has none
+    """(2,): the sums of the squared differences and of the squared measurements."""
+    of = predicted - measured, measured
+    if predicted.device.type == "mps":  # it knows no float64
+        of = tuple(v.cpu() for v in of)
     return torch.stack([v.double().square().sum() for v in of])
 
 

@@ -18,6 +18,7 @@ from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.split import Split, choose_validation_rows
+from dip4d.reconstruction.warm_up import pace_of
 from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
 
@@ -50,9 +51,9 @@ def find_motion(
     settings: those of the fit that is to come.
     budget: the time of each short fit; None for no limit.
     """
-    k = max(1, round(series.shape[2] / WIDTH_PX))
-    if not _is_looked_for(series, settings) or series.shape[1] // k < FEWEST_Z:
+    if not _can_be_found(series, settings):
         return None
+    k = _binning(series)
     _log.info("Looking for a motion of the specimen as a whole (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
     motion, still = RigidMotion(coarse.shape[2] / 2), RigidMotion(coarse.shape[2] / 2).requires_grad_(False)
@@ -65,6 +66,24 @@ def find_motion(
     found = RigidMotion(series.shape[2] / 2)
     found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
     return found
+
+
+def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
+    """How long `find_motion` will take: a few steps of its short fits are timed."""
+    if not _can_be_found(series, settings):
+        return 0.0
+    coarse = series.binned(_binning(series))
+    motion = RigidMotion(coarse.shape[2] / 2)
+    pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
+    return (2 if settings.network.motion == "auto" else 1) * pace.fit(STEPS)
+
+
+def _can_be_found(series: TiltSeries, settings: Config) -> bool:
+    return _is_looked_for(series, settings) and series.shape[1] // _binning(series) >= FEWEST_Z
+
+
+def _binning(series: TiltSeries) -> int:
+    return max(1, round(series.shape[2] / WIDTH_PX))
 
 
 def _is_looked_for(series: TiltSeries, settings: Config) -> bool:
@@ -90,19 +109,27 @@ def motion_of(checkpoint: Path, series: TiltSeries) -> RigidMotion | None:
 
 def _short_fit(series: TiltSeries, motion: RigidMotion, *, settings: Config, budget: FitTime | None) -> float:
     """A short fit, from a motion and of it, if that can be fitted; returns its validation error."""
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.run.seed)
+        split, short = _short_split(series, settings), _short_settings(settings)
+        done = fit(series, split, settings=short, motion=motion, budget=budget)
+    return done.module.validation_error(done.data)
+
+
+def _short_split(series: TiltSeries, settings: Config) -> Split:
     frames, n_z, _ = series.shape
-    seed, replace = settings.run.seed, dataclasses.replace
-    short = replace(
+    return Split(choose_validation_rows((n_z, frames), VALIDATION_ROWS, seed=settings.run.seed))
+
+
+def _short_settings(settings: Config) -> Config:
+    """Those of a short fit."""
+    replace = dataclasses.replace
+    return replace(
         settings,
         network=replace(settings.network, channels=CHANNELS, use_row=False),
         train=replace(settings.train, steps=STEPS, learning_rate=LEARNING_RATE, slices=SLICES),
         align=replace(settings.align, refine=False),
     )
-    split = Split(choose_validation_rows((n_z, frames), VALIDATION_ROWS, seed=seed))
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        done = fit(series, split, settings=short, motion=motion, budget=budget)
-    return done.module.validation_error(done.data)
 
 
 def without_rows(series: TiltSeries, rows: Tensor) -> TiltSeries:

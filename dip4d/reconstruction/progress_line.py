@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from dip4d.reconstruction.module import DIP4D
 
+SECONDS_BETWEEN_LOOKS = 0.25  # of the bar
 _log = logging.getLogger(__name__)
 
 
@@ -36,14 +37,14 @@ class ProgressLine(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: DIP4D, *_) -> None:
         now, done = time.monotonic(), module.schedule.fraction_done(trainer.global_step)
-        if self._bar is None and now - self._last < self.pause:
-            return
+        if now - self._last < (self.pause if self._bar is None else SECONDS_BETWEEN_LOOKS):
+            return  # reading the loss makes a GPU wait
         self._last = now
         left = (now - self._begun) / max(done - self._done, 1e-9) * (1 - done)
-        shown = {k.split("/")[0]: float(v) for k, v in trainer.progress_bar_metrics.items()}
-        state = f"step {trainer.global_step}  loss {shown.get('train', math.nan):.4f}"
-        if "validation" in shown:
-            state += f"  validation error {shown['validation']:.4f}"
+        shown = trainer.callback_metrics
+        state = f"step {trainer.global_step}  loss {float(shown.get('train/loss', math.nan)):.4f}"
+        if "validation/dip" in shown:
+            state += f"  validation error {float(shown['validation/dip']):.4f}"
         state += f"  {int(left // 60)}:{int(left % 60):02d} left"
         if self._bar is None:
             self.report(f"{done:4.0%}  {state}")

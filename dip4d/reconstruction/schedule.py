@@ -39,7 +39,12 @@ class Schedule:
         self.seconds = None if limit is None else limit.seconds
         self.began = None if limit is None else limit.began
         self.spent = 0.0  # in earlier parts of an interrupted run
+        self.cycle = (0, 0.0)  # the step and the seconds spent at which it began
         self._started: float | None = None
+
+    def begin_cycle(self, step: int) -> None:
+        """A fit that was finished goes on from this step: what is left of steps and time is a cycle of its own."""
+        self.cycle = step, self.spent
 
     def start(self) -> None:
         """Called when the fit starts, or goes on: what is left of the time is its own."""
@@ -66,8 +71,9 @@ class Schedule:
 
     def fraction_done(self, step: int) -> float:
         """0 at the start, 1 at the end."""
-        by_time = 0.0 if self.seconds is None else self.elapsed() / max(self.seconds, 1.0)
-        return min(1.0, max(step / self.steps, by_time))
+        first, spent = self.cycle
+        by_time = 0.0 if self.seconds is None else (self.elapsed() - spent) / max(self.seconds - spent, 1.0)
+        return min(1.0, max((step - first) / max(self.steps - first, 1), by_time))
 
     def learning_rate(self, step: int, peak: float) -> float:
         if self.constant:

@@ -1,6 +1,7 @@
 """Total variation of orthoslices in space and in time, and their bound, each in one pass over memory.
 
-On the CPU in float32 by numba, elsewhere in plain torch; both are differentiable once, and agree.
+On the CPU in float32 by numba, on CUDA from the factors of orthoslices by Triton, elsewhere in plain torch; all are
+differentiable once, and agree.
 """
 
 from __future__ import annotations
@@ -11,14 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dip4d.reconstruction.factors import Factors
 from dip4d.threads import fast_jit, on_threads
 
 
-def total_variation(slices: Tensor, frames_apart: int = 1) -> tuple[Tensor, Tensor]:
+def total_variation(slices: Tensor | Factors, frames_apart: int = 1) -> tuple[Tensor, Tensor]:
     """Of orthoslices (B, n, Y, X), in space and in time: the mean absolute difference of neighbours.
 
     In space of pixels along y, plus that along x, of every `frames_apart`-th frame; in time of frames, 0 of one alone.
+    Given factors for which there are kernels, without drawing the orthoslices.
     """
+    if isinstance(slices, Factors):
+        from dip4d.reconstruction.factors_cuda import variation_sums
+
+        counts = np.maximum(_counts(slices.shape, frames_apart), 1).tolist()
+        x, y, time = (v / n for v, n in zip(variation_sums(slices, frames_apart), counts, strict=True))
+        return x + y, time
     if slices.device.type == "cpu" and slices.dtype == torch.float32:
         sums = _Sums.apply(slices, frames_apart)
         return sums[0] + sums[1], sums[2]
@@ -32,16 +41,21 @@ def _mean_step(values: Tensor, dim: int) -> Tensor:
     return values.diff(dim=dim).abs().mean() if values.shape[dim] > 1 else values.new_zeros(())
 
 
+def _counts(shape: tuple[int, ...], apart: int) -> np.ndarray:
+    """How many neighbours there are along x and y, of every few frames, and along time."""
+    b, n, y, x = shape
+    shown = b * -(-n // apart)
+    return np.array([shown * y * (x - 1), shown * (y - 1) * x, b * (n - 1) * y * x], np.float64)
+
+
 class _Sums(torch.autograd.Function):
     """(3,): the mean absolute differences along x and y, of every few frames, and along time."""
 
     @staticmethod
     def forward(ctx: Any, slices: Tensor, apart: int) -> Tensor:
         slices = slices.contiguous()
-        b, n, y, x = slices.shape
-        shown = b * -(-n // apart)
-        counts = np.array([shown * y * (x - 1), shown * (y - 1) * x, b * (n - 1) * y * x], np.float64)
-        ctx.apart, ctx.counts = apart, np.maximum(counts, 1)
+        b, n = slices.shape[:2]
+        ctx.apart, ctx.counts = apart, np.maximum(_counts(slices.shape, apart), 1)
         ctx.save_for_backward(slices)
         sums = np.zeros((b * n, 3))
         on_threads(_add_up, (slices.detach().numpy(), apart, sums), items=b * n)
@@ -110,6 +124,16 @@ def _differentiate(x, apart, weights, out, first, last):
                         out[b, t, i, j] -= weights[1] * _sign(x[b, t, i + 1, j] - x[b, t, i, j])
 
 
+def drawn(factors: Factors) -> Tensor:
+    """The orthoslices (B, n, Y, X), intensity per voxel, of their factors."""
+    return bounded(factors.logit(), factors.bound).unflatten(-1, factors.shape[2:])
+
+
+def drawn_if_needed(factors: Factors) -> Tensor | Factors:
+    """As `drawn`; the factors themselves where kernels work on them."""
+    return factors if factors.need_not_be_drawn else drawn(factors)
+
+
 def bounded(logit: Tensor, bound: Tensor) -> Tensor:
     """``bound * sigmoid(logit)``; bound: (), > 0. On the CPU `logit` is overwritten: nothing else may need it."""
     if logit.device.type == "cpu" and logit.dtype == torch.float32 and logit.is_contiguous():
@@ -130,10 +154,10 @@ class _Bounded(torch.autograd.Function):
         values, bound = ctx.saved_tensors
         grad, out = grads[0].contiguous(), torch.empty_like(values)
         items = values.numel() // values.shape[-1]
-        of_bound = np.zeros(items)
+        of_bound, m = np.zeros(items), float(bound.detach().numpy())
         arrays = tuple(v.detach().numpy().reshape(items, -1) for v in (values, grad, out))
-        on_threads(_differentiate_bound, (*arrays, np.float32(1 / float(bound)), of_bound), items=items)
-        return out, torch.tensor(of_bound.sum() / float(bound)).to(bound)
+        on_threads(_differentiate_bound, (*arrays, np.float32(1 / m), of_bound), items=items)
+        return out, torch.tensor(of_bound.sum() / m).to(bound)
 
 
 @fast_jit

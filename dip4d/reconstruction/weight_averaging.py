@@ -27,7 +27,7 @@ class AveragedWeights:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay, self.steps = decay, 0
-        self._weights = list(network.parameters())
+        self._weights: list[Tensor] = list(network.parameters())
         self.values = [p.detach().clone() for p in self._weights]
 
     @torch.no_grad()
@@ -35,20 +35,21 @@ class AveragedWeights:
         """To be called after each step."""
         self.steps += 1
         decay = min(self.decay, self.steps / (self.steps + 9))
-        for value, weight in self._pairs():
-            value.lerp_(weight, 1 - decay)
+        self._follow()
+        torch._foreach_lerp_(self.values, self._weights, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def swap(self) -> None:
         """Puts the average into the network and keeps its weights; once more puts them back."""
-        for value, weight in self._pairs():
+        self._follow()
+        for value, weight in zip(self.values, self._weights, strict=True):
             kept = weight.clone()
             weight.copy_(value)
             value.copy_(kept)
 
-    def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _follow(self) -> None:
+        """The averages lie where the weights do."""
         self.values = [v.to(w.device) for v, w in zip(self.values, self._weights, strict=True)]
-        return zip(self.values, self._weights, strict=True)
 
     @contextmanager
     def used(self) -> Iterator[None]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dip4d.errors import InputError
-from dip4d.measures.image_quality import ERRORS, SCORES, comparison_rows
+from dip4d.measures.image_quality import ERRORS, SCORES, at_frames, comparison_rows, scored_frames
 from dip4d.measures.resolution import FIXED, in_words
 from dip4d.report.style import FAINT, INK, KEPT_ASIDE, OURS, label, line_of, names_of, new_figure
 from dip4d.run_folder import FIGURES, ORTHOSLICES, read_metrics
@@ -32,9 +32,18 @@ def print_table(metrics: dict, title: str = "") -> None:
     for row in rows:
         cells = [f"{row[c]:.{digits.get(c, 4)}f}" if isinstance(row[c], float) else str(row[c] or "-") for c in columns]
         table.add_row(
-            *(label(c, metrics) if column == "method" else c for column, c in zip(columns, cells, strict=True))
+            *(_method(c, metrics) if column == "method" else c for column, c in zip(columns, cells, strict=True))
         )
     Console(width=TABLE_WIDTH + SCORE_WIDTH * len(SCORES)).print(table)
+
+
+def _method(row: str, metrics: dict) -> str:
+    """The name of a row of `comparison_rows` in words, with its frames where they are not all."""
+    name, _, at = row.partition(", ")
+    scores = metrics["methods"].get(name, {})
+    frames, every = len(scored_frames(scores)), max((len(scores.get(s, ())) for s in SCORES), default=0)
+    some = at_frames(frames, scores) if 0 < frames < every else ""
+    return label(name, metrics) + (f", {at}" if at else some)
 
 
 def draw_figures(run: Path) -> list[Path]:

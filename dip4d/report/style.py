@@ -27,10 +27,11 @@ def names_of(metrics: dict) -> list[str]:
 
 
 def label(name: str, metrics: dict) -> str:
-    """A method in words; the network by the label that the run gave it."""
+    """A method in words; the network by the label that the run gave it; whether the time for a search was too short."""
     if name == "dip":
         return metrics.get("network", {}).get("label", "DIP-4D")
-    return label_of(name)
+    cut_short = metrics["methods"].get(name, {}).get("search_cut_short", False)
+    return label_of(name) + (", search cut short" if cut_short else "")
 
 
 def line_of(name: str) -> dict:

@@ -73,3 +73,13 @@ def test_the_raw_needle_is_aligned_as_well_as_its_owners_did(real_data):
     assert sirt_residual(raw, rows=rows) > 0.3
     assert sirt_residual(aligned, rows=rows) < 1.1 * sirt_residual(nist, rows=rows)
     assert shifts.rotation_deg == pytest.approx(2.79, abs=0.3)  # NIST's own
+
+
+def test_where_the_time_is_short_fewer_rounds_are_done_and_it_is_said(changing):
+    _, measured, _ = changing
+    lines: list[str] = []
+    aligned, _, report = align(measured, rounds=5, seconds=0.0, report=lines.append)
+    assert any("no time for projection matching" in line for line in lines)
+    assert not any("round 1" in line for line in lines)
+    assert report["sirt_residual_after"] <= report["sirt_residual_before"]
+    assert aligned.images.shape == measured.images.shape

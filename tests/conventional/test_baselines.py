@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from dip4d.conventional.algorithms import sirt
-from dip4d.conventional.baselines import Baseline, Choice, Conventional
+from dip4d.conventional.baselines import Baseline, Conventional
 from dip4d.conventional.methods import ALGORITHMS, METHODS
+from dip4d.conventional.search import Choice
 from dip4d.conventional.series import statistics_of
+from dip4d.indices import window
 from dip4d.measures.image_quality import psnr
 from dip4d.reconstruction.split import choose_validation_rows, rows_of
 from dip4d.simulation.simulate import simulate
@@ -66,26 +68,48 @@ def test_window_and_weight_are_the_best(data, truth):
         assert found == max(each, key=lambda b: mean_psnr(data, b.volume)).settings
 
 
+@pytest.mark.parametrize("name", ["sirt_whole", "sirt_window", "sirt_frozen"])
+def test_a_search_that_the_clock_ends_says_so_and_is_not_degenerate(data, name):
+    cut = conventional(data, iterations=200, windows=[6, 24], seconds=1e-9).baseline(name)
+    assert cut.search_cut_short
+    assert cut.settings["iterations"] > 1
+    assert not conventional(data, iterations=30, windows=[6, 24]).baseline(name).search_cut_short
+
+
+def test_a_window_is_as_good_as_any_at_any_number_of_iterations(data):
+    at_work = conventional(data, windows=[6, 8, 10, 14, 18, 24])
+    found = at_work.baseline("sirt_window")
+    truth, best = data[1], -math.inf
+    for width in at_work.windows:
+        around = [window(t, FRAMES, width=width) for t in at_work.looks]
+        for iterations in (5, 10, 20, 30, 45, 60):
+            x = [sirt(at_work._operator(at_work.angles[a]), at_work.rows[:, a], iterations).numpy() for a in around]
+            pairs = zip(x, at_work.looks, strict=True)
+            best = max(best, np.mean([psnr(v, truth[t], data_range=float(truth.max())) for v, t in pairs]))
+    chosen = np.mean([psnr(found.volume(t), truth[t], data_range=float(truth.max())) for t in at_work.looks])
+    assert chosen > best - 0.02
+
+
 @pytest.mark.parametrize("best", [1.0, 8.0, 0.125, 64.0])
 def test_the_weight_is_followed_to_its_best(data, monkeypatch, best):
     asked = []
 
-    def tried(self, algorithm, problems, *, frames, seconds, weight) -> Choice:
+    def tried(self, algorithm, problems, *, seconds, weight) -> Choice:
         asked.append(weight)
         return Choice(-abs(math.log(weight / best)), weight, {}, None, 1)
 
     monkeypatch.setattr(Conventional, "_tried", tried)
-    assert conventional(data)._choose(ALGORITHMS["tv"], [], frames=[]).weight == min(best, 32)
+    assert conventional(data)._choose(ALGORITHMS["tv"], []).weight == min(best, 32)
     assert len(asked) == len(set(asked))
-    assert conventional(data)._choose(ALGORITHMS["sirt"], [], frames=[]).weight == 1
+    assert conventional(data)._choose(ALGORITHMS["sirt"], []).weight == 1
 
 
 def test_a_moving_specimen_is_better_seen_through_a_window_and_best_when_frozen(data):
     at_work = conventional(data)
     whole, frozen = (mean_psnr(data, at_work.baseline(f"sirt_{scope}").volume) for scope in ("whole", "frozen"))
-    window = at_work.baseline("sirt_window")
-    assert window.settings["window"] in (6, 10)
-    early = psnr(window.volume(0), data[1][0], data_range=1.0)
+    windowed = at_work.baseline("sirt_window")
+    assert windowed.settings["window"] in (6, 10)
+    early = psnr(windowed.volume(0), data[1][0], data_range=1.0)
     assert early > psnr(at_work.baseline("sirt_whole").volume(0), data[1][0], data_range=1.0)
     assert frozen > whole + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from dip4d.config.load import load_config
 from dip4d.experiment.budget import Budget
-from tests.helpers import run
+from tests.helpers import run, same, weights
 
 
 def test_the_default_does_not_depend_on_the_clock():
@@ -19,12 +20,27 @@ def test_the_default_does_not_depend_on_the_clock():
     assert budget.seconds == budget.search_seconds == budget.scoring_seconds == math.inf
 
 
+def test_without_a_budget_no_time_enters(tmp_path, small, monkeypatch):
+    jumping = ["simulate.jitter=1", "network.motion=always", "train.steps=10"]
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 5)
+    found = []
+    for name, tick in (("fast", 1e-9), ("slow", 1e6)):
+        now = itertools.count(0, tick)
+        for clock in ("monotonic", "perf_counter"):
+            monkeypatch.setattr(time, clock, lambda now=now: float(next(now)))
+        metrics = run(tmp_path / name, *small, *jumping)
+        found.append({k: v for k, v in metrics.items() if "seconds" not in k})
+    assert same(weights(tmp_path / "fast"), weights(tmp_path / "slow"))
+    assert found[0] == found[1]
+
+
 def test_the_shares_leave_time_for_alignment_and_writing():
     budget = Budget.of(load_config(["train.max_minutes=10"]), methods=3)
     assert budget.fit.began is None  # its time begins with its first step
     assert budget.fit.seconds >= 0.6 * 600
-    side = 2 * budget.motion_test.seconds + 3 * (budget.search_seconds + budget.scoring_seconds)
-    assert budget.fit.seconds + side <= 0.96 * 600
+    side = 2 * budget.motion_test.seconds + 3 * (2 * budget.search_seconds + budget.scoring_seconds)
+    assert budget.fit.seconds + side + budget.align_seconds <= 0.97 * 600 + 1e-9
+    assert budget.minutes_for(budget.fit.seconds) == pytest.approx(10)
 
 
 def test_further_fits_take_their_part_of_the_time():
@@ -40,6 +56,7 @@ def test_what_comes_before_the_fit_does_not_starve_it(tmp_path, small, monkeypat
         time.sleep(7)  # longer than the budget of the whole run
 
     monkeypatch.setattr("dip4d.experiment.run.find_motion", slow)
+    monkeypatch.setattr("dip4d.experiment.plan.LEAST_STEPS", 1)
     budget = ["train.steps=1000000", "train.max_minutes=0.1", "compare.methods=[]"]
     metrics = run(tmp_path / "run", *small, *budget)
     assert metrics["fit_seconds"] >= 0.6 * 6

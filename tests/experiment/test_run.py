@@ -15,11 +15,13 @@ import torch
 
 from dip4d.__main__ import main
 from dip4d.conventional.baselines import Conventional
+from dip4d.experiment.callbacks import Movie
 from dip4d.io import open_volumes
 from dip4d.measures.image_quality import psnr, ssim
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.split import choose_test_images
+from dip4d.reconstruction.weight_averaging import AS_GOOD_RATIO
 from dip4d.run_folder import read_metrics
 from dip4d.simulation.simulate import simulate
 from tests.helpers import ROOT, StopNowError, interrupt, measured, run, same, weights
@@ -103,7 +105,7 @@ MOVING = ["network.motion=always", "simulate.specimen=drift", "simulate.size=20"
 
 
 def test_a_moving_run_goes_on_exactly(tmp_path, small, monkeypatch):
-    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 20)
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 10)
     small += [*MOVING, "train.checkpoint_seconds=0.1", "train.steps=20"]
     run(tmp_path / "whole", *small)
     interrupt(monkeypatch, step=13)
@@ -119,6 +121,8 @@ def test_callbacks_change_no_weight(tmp_path, small, monkeypatch):
     fit = L.Trainer.fit
 
     def fit_bare(self, module, *arguments, **keys):
+        if self.max_steps < 30:  # a warm-up
+            return fit(self, module, *arguments, **keys)
         self.callbacks = []
         kept.append(module)
         fit(self, module, *arguments, **keys)
@@ -176,7 +180,8 @@ def test_rectangular_images_and_a_narrow_stack(tmp_path, small):
     assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (9, 10, 15, 15)
 
 
-def test_a_budget_ends_the_run(tmp_path, small):
+def test_a_budget_ends_the_run(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("dip4d.experiment.plan.LEAST_STEPS", 1)
     metrics = run(tmp_path / "run", *small, "train.steps=1000000", "train.max_minutes=0.1", "compare.methods=[]")
     assert 0 < metrics["steps"] < 1000000
     last = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=False)["optimizer_states"][0]["param_groups"][
@@ -238,6 +243,65 @@ def test_what_ends_the_comparison_costs_nothing_of_the_fit(tmp_path, small, monk
     assert set(metrics["methods"]) == {"dip", "sirt_whole"}
     assert metrics["ended"] == "steps"
     assert {f.name for f in (tmp_path / "run" / "figures").iterdir()} == FIGURES | {LIVE}
+
+
+def test_a_finished_run_goes_on_and_is_no_worse(tmp_path, small, capsys):
+    small += ["compare.methods=[sirt_whole]", "train.steps=40"]
+    before = run(tmp_path / "run", *small)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    after = run(tmp_path / "run", "run.resume=true", "train.steps=70")
+    assert (before["steps"], after["steps"]) == (40, 70)
+    assert after["fit_seconds"] > before["fit_seconds"]
+    assert after["held_out"]["dip"] <= AS_GOOD_RATIO * before["held_out"]["dip"]
+    assert after["methods"]["sirt_whole"] == before["methods"]["sirt_whole"]
+    assert not (tmp_path / "run" / "going_on").exists()
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert {f.name for f in (tmp_path / "run" / "figures").iterdir()} == FIGURES | {LIVE}
+    capsys.readouterr()
+    run(tmp_path / "run", "run.resume=true", "train.steps=70")
+    assert "nothing to resume. To go on with its fit, give it more than its 70 steps" in capsys.readouterr().out
+
+
+def test_a_finished_run_that_goes_on_loses_nothing_if_it_is_interrupted(tmp_path, small, monkeypatch):
+    small += ["compare.methods=[]", "train.checkpoint_seconds=0.1"]
+    for name in ("whole", "parts"):
+        run(tmp_path / name, *small)
+    whole = run(tmp_path / "whole", "run.resume=true", "train.steps=60")
+    kept = {f: f.read_bytes() for f in (tmp_path / "parts").iterdir() if f.is_file()}
+    interrupt(monkeypatch, step=47)
+    with pytest.raises(StopNowError):
+        run(tmp_path / "parts", "run.resume=true", "train.steps=60")
+    assert {f: f.read_bytes() for f in kept} == kept
+    parts = run(tmp_path / "parts", "run.resume=true")
+    assert parts["steps"] == whole["steps"] == 60
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_run_whose_fit_had_ended_only_writes_what_is_missing(tmp_path, small, monkeypatch):
+    small += ["compare.methods=[]"]
+    whole, draw = run(tmp_path / "whole", *small), Movie.on_fit_end
+
+    def pull(*_):
+        raise StopNowError
+
+    monkeypatch.setattr(Movie, "on_fit_end", pull)
+    with pytest.raises(StopNowError):
+        run(tmp_path / "parts", *small)
+    monkeypatch.setattr(Movie, "on_fit_end", draw)
+    parts = run(tmp_path / "parts", "run.resume=true")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    assert parts["methods"] == whole["methods"]
+    assert (parts["steps"], parts["ended"]) == (whole["steps"], whole["ended"])
+
+
+def test_more_time_lets_a_run_go_on_that_its_time_had_ended(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("dip4d.experiment.plan.LEAST_STEPS", 1)
+    small += ["train.steps=1000000", "compare.methods=[]"]
+    before = run(tmp_path / "run", *small, "train.max_minutes=0.05")
+    after = run(tmp_path / "run", "run.resume=true", "train.max_minutes=0.25")
+    assert before["ended"] == after["ended"] == "time"
+    assert after["steps"] > before["steps"]
+    assert after["fit_seconds"] > 1.5 * before["fit_seconds"]
 
 
 @pytest.mark.parametrize("choice", ["", "run.resume=true", "run.overwrite=true"])

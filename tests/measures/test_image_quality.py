@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from dip4d.measures.image_quality import SCORES, all_scores, comparison_rows, dice, psnr, scored, ssim
+from dip4d.measures.image_quality import SCORES, all_scores, comparison_rows, dice, psnr, scored, ssim, ssim_by_torch
 
 
 def test_psnr_of_a_constant_error():
@@ -25,13 +27,26 @@ def test_ssim_of_equal_noisy_and_unlike_volumes():
     assert ssim(truth, 1 - truth, data_range=1.0) < 0
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_ssim_by_torch_is_that_of_scikit_image(kind):
+    rng = np.random.default_rng(0)
+    truth = rng.random((12, 9, 10)).astype(kind)
+    for volume in (truth, truth + rng.normal(0, 0.2, truth.shape).astype(kind), 1 - truth):
+        found = ssim_by_torch(volume, truth, data_range=1.3, window=7, device="cpu")
+        assert found == pytest.approx(ssim(volume, truth, data_range=1.3), abs=1e-5)
+
+
 def test_the_table_tells_mean_and_worst():
     metrics = {
-        "methods": {"dip": {"psnr": [30.0, 40.0], "ssim": [0.9, 1.0]}, "sirt_frozen": {"psnr": [None, 20.0]}},
+        "methods": {
+            "dip": {"psnr": [30.0, 40.0], "ssim": [0.9, 1.0]},
+            "sirt_whole": {"psnr": [10.0, 10.0]},
+            "sirt_frozen": {"psnr": [None, 20.0]},
+        },
         "held_out": {"dip": 0.1},
         "held_out_without_noise": {"sirt_frozen": 0.05},
     }
-    ours, frozen = comparison_rows(metrics)
+    ours, there, whole, frozen = comparison_rows(metrics)
     assert ours == {
         "method": "dip",
         "psnr mean": 35.0,
@@ -42,6 +57,9 @@ def test_the_table_tells_mean_and_worst():
         "test images": None,
         "test images, less their noise": None,
     }
+    assert there["method"] == "dip, at 1 of 2 frames"  # means are compared over the same frames
+    assert (there["psnr mean"], there["psnr worst"], there["validation rows"]) == (40.0, 40.0, None)
+    assert (whole["method"], whole["psnr mean"]) == ("sirt_whole", 10.0)
     assert frozen["test images, less their noise"] == 0.05
     assert (frozen["psnr mean"], frozen["ssim mean"], frozen["validation rows"]) == (20.0, None, None)
 
@@ -85,3 +103,13 @@ def test_frames_are_scored_as_they_pass_and_one_that_is_left_out_has_no_score():
             None if v is None else function(v, t, data_range=truth.max()) for v, t in zip(frames, truth, strict=True)
         ]
         assert found[name] == pytest.approx(expected)
+
+
+def test_where_the_time_is_short_frames_between_have_no_score(monkeypatch):
+    monkeypatch.setattr("dip4d.threads.torch.get_num_threads", lambda: 1)  # with more, a few are scored ahead
+    clock = itertools.count()  # a second at each look: each frame takes one to score
+    monkeypatch.setattr("dip4d.measures.image_quality.time.perf_counter", lambda: float(next(clock)))
+    truth = np.random.default_rng(0).random((12, 8, 8, 8))
+    found: dict = {}
+    assert len(list(scored(iter(truth * 0.9), truth, into=found, seconds=3.0))) == 12
+    assert [t for t, value in enumerate(found["psnr"]) if value is not None] == [0, 4, 8]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from dip4d.projector import Geometry, Projector
+from dip4d.projector import Geometry, Projector, cpu
 
 SHAPES = [((20, 33), 29), ((31, 17), 60), ((16, 16), 16)]  # narrower, wider and equal detectors
 BACKENDS = [pytest.param(torch.float64, 1e-12, id="reference"), pytest.param(torch.float32, 1e-6, id="cpu")]
@@ -49,6 +50,45 @@ def test_cpu_agrees_with_the_reference(shape, bins, shared, generator):
     y = torch.randn(37, 7, bins, generator=generator, dtype=torch.float64)
     for fast, exact in ((A(x.float()), A(x)), (A.T(y.float()), A.T(y))):
         assert (fast - exact).norm() < 1e-5 * exact.norm()
+
+
+@pytest.mark.parametrize("together", [1, 3, 8, 13, 40])  # of each width of the kernels, full and in part
+@pytest.mark.parametrize("turn", [1, 3])
+def test_slices_whose_own_angles_come_again_in_turn_agree_with_the_reference(together, turn, generator):
+    """As those of the positions z of a tilt series do; the first angle of a turn may come again within it."""
+    angles = torch.rand(turn, 2, generator=generator, dtype=torch.float64)
+    angles[-1] = angles[0]
+    shift = torch.randn(turn, 2, generator=generator, dtype=torch.float64)
+    A = Projector(Geometry((20, 33), 29, angles.repeat(together, 1), shift.repeat(together, 1)))
+    x = torch.randn(together * turn, 20, 33, generator=generator, dtype=torch.float64)
+    y = torch.randn(together * turn, 2, 29, generator=generator, dtype=torch.float64)
+    for fast, exact in ((A(x.float()), A(x)), (A.T(y.float()), A.T(y))):
+        assert (fast - exact).norm() < 1e-6 * exact.norm()
+
+
+def test_angles_that_come_again_are_found_only_where_all_do():
+    views = np.array([1.0, 2, 1, 3] * 3)
+    assert cpu._turn(views[:, None]) == 4
+    assert cpu._turn(views[:-1, None]) == 11
+    assert cpu._turn(np.ones((5, 2, 2))) == 1
+    views[-1] = 4
+    assert cpu._turn(views[:, None]) == 12
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_number_of_threads_changes_nothing(shared, threads, generator):
+    A = Projector(geometry((20, 33), 29, shared, 9, generator))
+    x, y = torch.randn(9, 20, 33, generator=generator), torch.randn(9, 7, 29, generator=generator)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for torch_threads in (1, threads):
+            torch.set_num_threads(torch_threads)
+            found.append((A(x), A.T(y)))
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(one, many) for one, many in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 
 import pytest
 import torch
 
 from dip4d.projector import reference
+from tests.interpreted import DEVICE, need_triton
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-if DEVICE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # too late when something has imported triton before: lightning does
-tl = pytest.importorskip("triton.language")
-if DEVICE == "cpu" and type(tl.cdiv).__name__ != "InterpretedFunction":
-    pytest.skip("triton was imported before TRITON_INTERPRET=1 was set", allow_module_level=True)
+need_triton()
 cuda = importlib.import_module("dip4d.projector.cuda")
 
 SHAPES = [
@@ -63,6 +58,17 @@ def test_agrees_with_the_reference_and_is_its_own_transpose(shape, bins, shared,
     assert_near(Aty, reference.adjoint(y.double(), angles, shift, shape), 1e-6)
     difference = (Ax.double() * y).sum() - (x.double() * Aty).sum()
     assert abs(difference) < 1e-6 * Ax.norm() * y.norm()
+
+
+@pytest.mark.parametrize(("shape", "bins"), SHAPES)
+def test_gradients_of_angle_and_shift_are_those_of_the_reference(shape, bins, generator):
+    angles = torch.rand(2, 5, generator=generator, dtype=torch.float64) * 2 * math.pi
+    shift = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    x, y = torch.randn(2, *shape, generator=generator), torch.randn(2, 5, bins, generator=generator)
+    found = cuda.geometry_gradient(*(v.to(DEVICE) for v in (x, y, angles, shift)))
+    for got, want in zip(found, reference.geometry_gradient(x.double(), y.double(), angles, shift), strict=True):
+        assert got.dtype == torch.float64
+        assert_near(got.cpu(), want, 1e-6)
 
 
 def test_zero_and_ninety_degrees_are_sums(generator):

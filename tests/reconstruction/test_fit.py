@@ -114,7 +114,6 @@ def test_a_fit_needs_no_folder_and_repeats_to_the_last_bit(series, small, tmp_pa
     assert one.steps == other.steps == len(steps) == 30
     assert one.ended == other.ended == "steps"
     assert one.module.validation_error(one.data) < 1
-    assert one.module.test_error(one.data) < 1
     assert not list(tmp_path.iterdir())
 
 

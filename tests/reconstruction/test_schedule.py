@@ -55,6 +55,19 @@ def test_what_was_done_before_the_fit_takes_from_its_time_and_an_interruption_is
     assert schedule.fraction_done(3) == pytest.approx(0.5)
 
 
+def test_a_further_cycle_is_of_what_is_left_of_steps_and_time():
+    schedule = Schedule(100, FitTime(100.0))
+    schedule.spent = 60.0
+    schedule.begin_cycle(40)
+    assert schedule.fraction_done(40) == 0
+    assert schedule.learning_rate(40, 1.0) == pytest.approx(1 / 25)
+    assert schedule.learning_rate(46, 1.0) == pytest.approx(1, abs=1e-3)
+    assert schedule.fraction_done(70) == pytest.approx(0.5)
+    schedule.spent = 90.0
+    assert schedule.fraction_done(40) == pytest.approx(0.75)
+    assert schedule.fraction_done(100) == 1
+
+
 def test_without_a_limit_only_steps_count():
     schedule = Schedule(10)
     schedule.start()

@@ -42,6 +42,18 @@ def test_the_table_has_the_scores_and_the_errors_of_every_method(capsys):
     assert ERRORS["held_out_without_noise"].words not in said  # no method has it
 
 
+def test_ours_is_told_at_the_frames_of_others_too_and_a_search_cut_short_is_named(capsys):
+    cut = METRICS["methods"]["sirt_whole"] | {"search_cut_short": True}
+    print_table(METRICS | {"methods": METRICS["methods"] | {"sirt_whole": cut}})
+    lines = capsys.readouterr().out.splitlines()
+    (ours,) = [line for line in lines if "DIP-4D, at 1 of 2 frames" in line]
+    assert "30.00" in ours
+    assert "35.00" not in ours
+    names = " ".join(line.split("│")[1].strip() for line in lines if line.startswith("│"))  # long ones are wrapped
+    assert "SIRT, whole series, search cut short, at 1 of 2 frames" in names
+    assert sum("of 2 frames" in line for line in lines) == 2
+
+
 def test_the_network_has_the_label_that_its_run_gave_it(capsys):
     print_table(METRICS)  # of the version before, which had but one
     assert "DIP-4D" in capsys.readouterr().out

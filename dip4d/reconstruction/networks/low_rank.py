@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dip4d.conventional.series import whole_series
+from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.modulation import normalised_modulated_silu
 from dip4d.reconstruction.networks.base import OrthosliceNetwork, Problem, register_network
-from dip4d.reconstruction.variation import bounded
+from dip4d.reconstruction.precision import no_autocast
+from dip4d.reconstruction.variation import bounded, drawn
 
 COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
 FINEST_CHANNELS = 0.5  # of all have the layers at full size, whose convolutions cost most: they draw as well
@@ -67,7 +69,8 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
         """z: (B,), pixels. images: as by `shown`, or None. Returns (B, maps, Y, X)."""
-        z = self.position(fourier_features(2 * z / max(self.n_z - 1, 1) - 1, self.octaves))
+        with no_autocast(z.device):  # bfloat16 would round z to half a position
+            z = self.position(fourier_features(2 * z / max(self.n_z - 1, 1) - 1, self.octaves))
         # On a GPU convolutions want the channels innermost, on a CPU outside: a quarter of their time.
         innermost = {"memory_format": torch.channels_last}
         x = self.pattern.expand(len(z), -1, -1, -1).contiguous(**innermost if z.is_cuda else {})
@@ -225,17 +228,17 @@ class BoundedLowRank(OrthosliceNetwork):
 
     def render(self, features: Tensor, tau: Tensor) -> Tensor:
         """tau: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
-        return self.intensity(self._logits(features, tau)).unflatten(-1, features.shape[2:])
+        return drawn(self.factors(features, tau))
+
+    def factors(self, features: Tensor, tau: Tensor) -> Factors:
+        """Those of the orthoslices of `render`."""
+        own = tau if self.time_warp is None else self.time_warp(tau)
+        psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
+        return Factors(_GAIN * psi, features, self.log_bound.exp(), _OFFSET)
 
     def mixture(self, features: Tensor, tau: Tensor) -> Tensor:
         """The logits (B, n, Y, X) of the orthoslices of `render`."""
-        return self._logits(features, tau).unflatten(-1, features.shape[2:])
-
-    def _logits(self, features: Tensor, tau: Tensor) -> Tensor:
-        """Those of `mixture`, flat: (B, n, Y X)."""
-        own = tau if self.time_warp is None else self.time_warp(tau)
-        psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
-        return torch.baddbmm(features.new_tensor(_OFFSET), _GAIN * psi, features.flatten(2))
+        return self.factors(features, tau).logit().unflatten(-1, features.shape[2:])
 
     def intensity(self, logit: Tensor) -> Tensor:
         """What a logit stands for, intensity per voxel. The logit is overwritten: it must not be needed elsewhere."""

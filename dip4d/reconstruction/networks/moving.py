@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.variation import drawn_if_needed
 
 TIMES_AT_ONCE = 16  # as many are rendered together, so that memory does not grow with the series
 PLANES_APART = 4  # planes between two whose change in time is kept small
@@ -60,8 +62,13 @@ class Moving(OrthosliceNetwork):
         return z.float(), self.specimen.features(planes, None)
 
     def render(self, features: tuple[Tensor, Tensor], tau: Tensor) -> Tensor:
-        """tau: (B, n), 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
+        """tau: (B, n), 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel.
+
+        Where tau is expanded along B, as that of whole images, nothing has to be sorted by time.
+        """
         z, maps = features
+        if tau.stride(0) == 0:
+            return self._cuts(maps, tau[0], z=z.expand(tau.shape[1], -1)).transpose(0, 1)
         times, which = tau.unique(return_inverse=True)
         which, z = which.flatten(), z[:, None].expand_as(tau).flatten()
         order = which.argsort(stable=True)  # all planes asked for at one time stand together
@@ -69,30 +76,42 @@ class Moving(OrthosliceNetwork):
         place = torch.arange(len(order), device=z.device) - (counts.cumsum(0) - counts)[which[order]]
         asked = z.new_zeros(len(times), int(counts.max()))
         asked[which[order], place] = z[order]
-        parts = zip(times.split(TIMES_AT_ONCE), asked.split(TIMES_AT_ONCE), strict=True)
-        slices = torch.cat([self._cut(maps, some, z=planes) for some, planes in parts])
         slot = torch.empty_like(order)
         slot[order] = which[order] * asked.shape[1] + place
-        return slices.flatten(0, 1)[slot].unflatten(0, tau.shape)
+        return self._cuts(maps, times, z=asked).flatten(0, 1)[slot].unflatten(0, tau.shape)
+
+    def _cuts(self, maps: Tensor, times: Tensor, *, z: Tensor) -> Tensor:
+        """Planes z (n, P) of the volume at times (n,): (n, P, Y, X), a few times at once."""
+        parts = zip(times.split(TIMES_AT_ONCE), z.split(TIMES_AT_ONCE), strict=True)
+        return torch.cat([self._cut(maps, some, z=planes) for some, planes in parts])
 
     def _cut(self, maps: Tensor, times: Tensor, *, z: Tensor) -> Tensor:
-        """Planes z (n, P) of the volume at times (n,): (n, P, Y, X)."""
+        """As `_cuts`, all at once."""
         height, width = maps.shape[2:]
         logit = self.specimen.mixture(maps, times.expand(len(maps), -1)).transpose(0, 1)  # (n, planes, Y, X)
-        rotation, travel = self.motion(times)
-        middle = z.new_tensor([(width - 1) / 2, (height - 1) / 2, (self.n_z - 1) / 2])
-        y = torch.arange(height, device=z.device, dtype=z.dtype)[:, None]
-        x = torch.arange(width, device=z.device, dtype=z.dtype)
-        shape = (*z.shape, height, width)
-        points = torch.stack([x.expand(shape), y.expand(shape), z[..., None, None].expand(shape)], dim=-1)
-        own = (points.flatten(1, 3) - middle - travel[:, None]) @ rotation + middle  # R^T (p - d), (n, P Y X, 3)
-        ends = z.new_tensor([width - 1, height - 1, len(maps) - 1])
-        own = (own + z.new_tensor([0, 0, self.margin])) / ends.clamp(min=1) * 2 - 1
-        where = own.unflatten(1, shape[1:]).to(logit)
+        where = self._places(times, z, shape=(height, width), planes=len(maps))
         cut = F.grid_sample(logit[:, None], where, padding_mode="border", align_corners=True)
         return self.specimen.intensity(cut)[:, 0]
 
-    def in_specimen_frame(self, features: tuple[Tensor, Tensor], slices: Tensor) -> Tensor:
+    def _places(self, times: Tensor, z: Tensor, *, shape: tuple[int, int], planes: int) -> Tensor:
+        """Where the pixels (y, x) of the planes z (n, P) lie in so many planes of the specimen at times (n,), as
+        grid_sample counts: (n, P, Y, X, 3).
+        """
+        height, width = shape
+        rotation, travel = self.motion(times)
+        from_middle = lambda numbers, count: numbers - (count - 1) / 2
+        along_x, along_y, along_z = rotation[:, None, None, None].unbind(-2)  # (n, 1, 1, 1, 3)
+        x = from_middle(torch.arange(width, device=z.device, dtype=z.dtype), width)[:, None]
+        y = from_middle(torch.arange(height, device=z.device, dtype=z.dtype), height)[:, None, None]
+        planes_z = from_middle(z, self.n_z)[..., None, None, None]
+        # R^T (p - d), as sums: a GPU rounds products of matrices to 10 bits, and autocast to 8
+        back = (travel[..., None] * rotation).sum(-2)[:, None, None, None]
+        own = (planes_z * along_z - back) + y * along_y + x * along_x  # (n, P, Y, X, 3)
+        vector = lambda *numbers: torch.stack([z.new_full((), n) for n in numbers])  # a copy from the CPU would wait
+        own = own + vector((width - 1) / 2, (height - 1) / 2, (self.n_z - 1) / 2 + self.margin)
+        return own / vector(width - 1, height - 1, planes - 1).clamp(min=1) * 2 - 1
+
+    def in_specimen_frame(self, features: tuple[Tensor, Tensor], slices: Tensor | Factors) -> Tensor | Factors:
         """Some planes of the specimen in its own frame, at the times of all images: (planes, T, Y, X)."""
         maps = features[1][::PLANES_APART]
-        return self.specimen.render(maps, self.tau.expand(len(maps), -1))
+        return drawn_if_needed(self.specimen.factors(maps, self.tau.expand(len(maps), -1)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 DEGREE = 3  # of the polynomials of time that turn and travel follow
+SMALL_TURN = 1e-4  # square of an angle, radians, below which two terms of a series are as good as float32
 PACE = 5.0  # the motion learns so many times faster than a weight of the decoder
 
 
@@ -29,12 +30,9 @@ class RigidMotion(nn.Module):
 
         What the specimen has at a point q of its own frame, from the middle of the volume, is at ``R q + d``.
         """
-        basis = _legendre(2 * tau - 1, len(self.turn))
-        turn = PACE * basis @ self.turn  # (n, 3), axis times angle, radians
-        x, y, z = turn.unbind(-1)
-        o = torch.zeros_like(x)
-        skew = torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
-        return torch.linalg.matrix_exp(skew), PACE * basis @ self.travel * (self.half_width / 3)
+        basis = _legendre(2 * tau - 1, len(self.turn))[..., None]
+        turn, travel = (PACE * (basis * v).sum(-2) for v in (self.turn, self.travel))  # as sums, which nothing rounds
+        return rotations(turn), travel * (self.half_width / 3)  # turn: (n, 3), axis times angle, radians
 
     @torch.no_grad()
     def between(self, start: float = 0.0, end: float = 1.0) -> tuple[float, Tensor]:
@@ -54,6 +52,23 @@ class RigidMotion(nn.Module):
         rotation, travel = self(torch.linspace(0, 1, 33).to(self.turn))
         turned = (rotation - torch.eye(3).to(rotation)).flatten(1).norm(dim=1) / 2**0.5  # 2 sin(angle / 2)
         return float(torch.maximum(turned * self.half_width / 2, travel.norm(dim=1)).max())
+
+
+def rotations(turn: Tensor) -> Tensor:
+    """About axes by angles, radians, given as axis times angle (n, 3): (n, 3, 3), by the formula of Rodrigues.
+
+    As torch.linalg.matrix_exp, which makes a GPU wait. Smooth at no turn.
+    """
+    x, y, z = turn.unbind(-1)
+    o = torch.zeros_like(x)
+    skew = torch.stack([o, -z, y, z, o, -x, -y, x, o], dim=-1).unflatten(-1, (3, 3))
+    square = turn.square().sum(-1)[:, None, None]
+    angle = square.clamp(min=SMALL_TURN).sqrt()  # the root has no slope at 0
+    sine = torch.where(square < SMALL_TURN, 1 - square / 6, angle.sin() / angle)
+    half = torch.where(square < SMALL_TURN, 1 - square / 24, (angle / 2).sin() / (angle / 2))
+    unit = torch.eye(3, device=turn.device, dtype=turn.dtype)
+    twice = turn[:, :, None] * turn[:, None] - square * unit  # skew @ skew
+    return unit + sine * skew + 0.5 * half.square() * twice
 
 
 def _legendre(u: Tensor, degree: int) -> Tensor:

@@ -1,0 +1,44 @@
+"""Orthoslices that are not drawn: their factors, from which kernels make what a step needs of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dip4d.projector.operator import triton_serves
+from dip4d.reconstruction.precision import full_precision, no_autocast
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Of the orthoslices ``bound * sigmoid(weights @ maps + offset)``, (B, n, Y, X), intensity per voxel.
+
+    weights: (B, n, K).
+    maps: (B, K, Y, X).
+    bound: (), intensity per voxel.
+    offset: of the logit.
+    """
+
+    weights: Tensor
+    maps: Tensor
+    bound: Tensor
+    offset: float
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, n, Y, X)."""
+        (batch, times, _), (height, width) = self.weights.shape, self.maps.shape[2:]
+        return batch, times, height, width
+
+    def logit(self) -> Tensor:
+        """(B, n, Y X), in float32 at least, also under autocast."""
+        maps, weights = full_precision(self.maps), full_precision(self.weights)
+        with no_autocast(maps.device):
+            return torch.baddbmm(maps.new_full((), self.offset), weights, maps.flatten(2))
+
+    @property
+    def need_not_be_drawn(self) -> bool:
+        """Whether `factors_cuda` can work on them: memory then holds no orthoslices, n / K times as large."""
+        return triton_serves(self.maps)
