@@ -138,6 +138,11 @@ class TiltSeries:
         per_image = {name: getattr(self, name) for name in ("images", "angles_deg", "times_s", "shown")}
         return replace(self, **{name: None if v is None else v[images] for name, v in per_image.items()})
 
+    def at_positions(self, z: np.ndarray | list[int] | slice) -> TiltSeries:
+        """The series at these positions z along the tilt axis, in this order."""
+        shown = None if self.shown is None else self.shown[:, z]
+        return replace(self, images=self.images[:, z], shown=shown)
+
     def cropped(self, window: tuple[int, int, int, int]) -> TiltSeries:
         """The window (z0, z1, s0, s1) in pixels. Raises InputError if it does not fit."""
         z0, z1, s0, s1 = window

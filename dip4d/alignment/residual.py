@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from dip4d.alignment.shifts import Shifts, apply
 from dip4d.conventional.algorithms import sirt
-from dip4d.conventional.series import device_for
+from dip4d.conventional.series import device_for, operator_and_rows
 from dip4d.indices import evenly
-from dip4d.projector import Geometry, Projector
 from dip4d.tilt_series import TiltSeries
 
 RESIDUAL_ITERATIONS = 50
@@ -33,10 +31,7 @@ def sirt_residual(
     rows = common_rows(series, shifts) if rows is None else rows
     chosen = np.flatnonzero(rows)
     chosen = chosen[evenly(len(chosen), slices)] if len(chosen) else np.arange(series.shape[1])
-    y = torch.from_numpy(np.ascontiguousarray(apply(series, shifts).images[:, chosen].transpose(1, 0, 2)))
-    bins = series.shape[2]
-    y = y.to(device_for())
-    A = Projector(Geometry((bins, bins), bins, torch.from_numpy(np.deg2rad(series.angles_deg)).to(y.device)))
+    A, y = operator_and_rows(apply(series, shifts).at_positions(chosen), device_for())
     misfit = A(sirt(A, y, iterations)) - y
     return float(misfit.square().sum().sqrt() / y.square().sum().sqrt().clamp(min=1e-30))
 

@@ -31,7 +31,7 @@ from dip4d.conventional.methods import METHODS, Algorithm
 from dip4d.conventional.search import Choice, Problem, Trial, climbed, on_device, race, runs_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.indices import evenly, window
-from dip4d.measures.consistency import error_without_noise
+from dip4d.measures.consistency import error_without_noise, none_if_nan, relative_error
 from dip4d.measures.image_quality import psnr_from_mse
 from dip4d.projector import Geometry, Projector
 from dip4d.simulation.schemes import incremental
@@ -274,12 +274,10 @@ class Conventional:
             return None, None
         z = torch.arange(self.n_z, device=self.rows.device)
         image = lambda t: self._operator(self.angles[[t]])(slices(t, z))[:, 0]
-        predicted = torch.stack(list(self.each(image, self._track(frames, "test images")))).cpu()
-        measured = self.rows[:, frames].transpose(0, 1).cpu()
-        free = error_without_noise(predicted.numpy(), measured.numpy(), views=self.views[frames])
-        norm = float(measured.double().norm())
-        error = float((predicted - measured).double().norm()) / norm if norm > 0 else None
-        return error, None if math.isnan(free) else free
+        predicted = torch.stack(list(self.each(image, self._track(frames, "test images")))).cpu().numpy()
+        measured = self.rows[:, frames].transpose(0, 1).cpu().numpy()
+        free = error_without_noise(predicted, measured, views=self.views[frames])
+        return none_if_nan(relative_error(predicted, measured)), none_if_nan(free)
 
     def _squares(self, x: Tensor, frames: Sequence[int], *, positions: np.ndarray | Tensor) -> float:
         """The sum of squared errors on the validation rows of some frames at some positions z."""

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from dip4d.conventional.algorithms import sirt_steps
+from dip4d.conventional.series import operator_and_rows
 from dip4d.indices import evenly
-from dip4d.projector import Geometry, Projector
+from dip4d.measures.consistency import none_if_nan, relative_error
 from dip4d.tilt_series import TiltSeries
 
 SLICES, PIXELS = 32, 50_000_000  # at most so many positions z, and so many pixels of them, counted at every image
@@ -51,16 +52,15 @@ def quick_sirt(
     end, (frames, n_z, bins) = time.monotonic() + seconds, series.shape
     count = min(max(PIXELS // (frames * bins**2), 1), SLICES)
     positions = sorted({z, *evenly(n_z, count)})
-    shown = True if series.shown is None else torch.from_numpy(series.shown.T.copy())[positions]
+    some = series.at_positions(positions)
+    shown = True if some.shown is None else torch.from_numpy(some.shown.T.copy())
     fitted, aside = fitted_rows[positions] & shown, validation_rows[positions] & shown
-    rows = torch.from_numpy(series.images[:, positions]).transpose(0, 1).contiguous()
-    A = Projector(Geometry((bins, bins), bins, torch.from_numpy(np.deg2rad(series.angles_deg))))
-    norm = float(rows[aside].double().norm())
+    A, rows = operator_and_rows(some)
     best = QuickSirt(np.zeros((bins, bins), np.float32), None, 0)
     for done, x in enumerate(islice(sirt_steps(A, rows, row_mask=fitted), MOST_ITERATIONS), start=1):
         late = time.monotonic() > end
         if done % ITERATIONS_BETWEEN_LOOKS == 0 or late:
-            error = float((A(x) - rows)[aside].double().norm()) / norm if norm else None
+            error = none_if_nan(relative_error(A(x)[aside].numpy(), rows[aside].numpy()))
             if best.error is not None and error is not None and error >= best.error:
                 break
             best = QuickSirt(x[positions.index(z)].numpy().copy(), error, done)

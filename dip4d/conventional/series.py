@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,33 +50,28 @@ def statistics_of(series: TiltSeries, intensity_bound: float | None = None, *, d
 
 def whole_series(series: TiltSeries, iterations: int, *, device: str = "cpu") -> Tensor:
     """SIRT of all images of a series, as if nothing had changed: (Z, Y, X), intensity per voxel, on the CPU."""
+    return sirt(*operator_and_rows(series, device), iterations).cpu()
+
+
+def operator_and_rows(series: TiltSeries, device: str = "cpu") -> tuple[Projector, Tensor]:
+    """The operator of all images of a series, and their rows (Z, T, S), intensity, on a device."""
     rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()
-    angles = torch.from_numpy(np.deg2rad(series.angles_deg))
-    bins = series.shape[2]
-    A = Projector(Geometry((bins, bins), bins, angles=angles.to(device)))
-    return sirt(A, rows.to(device), iterations).cpu()
+    angles, bins = torch.from_numpy(np.deg2rad(series.angles_deg)), series.shape[2]
+    return Projector(Geometry((bins, bins), bins, angles.to(device))), rows.to(device)
 
 
 def guess_intensity_bound(series: TiltSeries, device: str = "cpu") -> float:
     """The intensity per voxel that the brightest material of a series may have: a guess, from an early SIRT."""
-    some = _slices(series, BOUND_SLICES)
+    some = series.at_positions(evenly(series.shape[1], BOUND_SLICES))
     early = whole_series(some, EARLY_ITERATIONS, device=device).numpy()
     return BOUND_PER_BRIGHT_VOXEL * float(np.quantile(early, 0.999))
 
 
-def seconds_of_iteration(series: TiltSeries, device: torch.device | str = "cpu") -> float:
+def seconds_of_iteration(series: TiltSeries, device: str = "cpu") -> float:
     """How long an iteration of SIRT of the whole series takes, timed on a few of its slices."""
-    some = _slices(series, TIMED_SLICES)
-    rows = torch.from_numpy(some.images).permute(1, 0, 2).contiguous().to(device)
-    angles, bins = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device), series.shape[2]
-    iterates = sirt_steps(Projector(Geometry((bins, bins), bins, angles=angles)), rows)
+    some = series.at_positions(evenly(series.shape[1], TIMED_SLICES))
+    iterates = sirt_steps(*operator_and_rows(some, device))
     float(next(iterates).sum())  # compiles; a number, which waits for a GPU
     began = time.perf_counter()
     float(next(iterates).sum())
     return (time.perf_counter() - began) * series.shape[1] / some.shape[1]
-
-
-def _slices(series: TiltSeries, count: int) -> TiltSeries:
-    """The series at no more than so many positions z, evenly spread."""
-    z = evenly(series.shape[1], count)
-    return replace(series, images=series.images[:, z], shown=None if series.shown is None else series.shown[:, z])

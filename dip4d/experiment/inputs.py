@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import lightning as L
 import numpy as np
-import torch
 
 from dip4d import io
 from dip4d.alignment.align import aligned_if_better
@@ -39,21 +37,21 @@ def inputs_of(
     loaded: tuple[TiltSeries, np.ndarray | None],
     *,
     seconds: float = math.inf,
-    checkpoint: Path | None = None,
+    saved: dict | None = None,
 ) -> Inputs:
     """The series of the configuration, aligned if its images jump; says what was understood. Raises InputError.
 
     loaded: as by `load_data`.
     seconds: about how long the alignment may take.
-    checkpoint: of the fit to go on with: its images lie where they were found then.
+    saved: the checkpoint of the fit to go on with: its images lie where they were found then.
     """
     series, truth = loaded
     _log.info(series.describe(config.data.tilt_axis))
     if config.output.times is not None:
         series.tau_at(config.output.times)  # refused before hours of work
-    if checkpoint is None:
+    if saved is None:
         series, shifts = align_if_jittery(series, config.align, seconds=seconds)
-    elif (shifts := Alignment.of(checkpoint)) is not None:
+    elif (shifts := Alignment.of(saved)) is not None:
         series = apply(series, shifts)
     return Inputs(series, truth, shifts)
 
@@ -71,9 +69,9 @@ class Alignment(L.Callback):
         return {"shifts": None if self.shifts is None else vars(self.shifts)}
 
     @classmethod
-    def of(cls, checkpoint: Path) -> Shifts | None:
+    def of(cls, saved: dict) -> Shifts | None:
         """What a checkpoint keeps of it."""
-        kept = torch.load(checkpoint, map_location="cpu", weights_only=False)["callbacks"].get(cls.__qualname__, {})
+        kept = saved["callbacks"].get(cls.__qualname__, {})
         return Shifts(**shifts) if (shifts := kept.get("shifts")) else None
 
 

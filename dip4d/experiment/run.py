@@ -25,7 +25,7 @@ from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
 from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
-from dip4d.reconstruction.fit import Fit, fit
+from dip4d.reconstruction.fit import Fit, fit, read_checkpoint
 from dip4d.reconstruction.motion_test import find_motion, motion_of
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
@@ -56,14 +56,14 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     series = loaded[0] if loaded else outline(config)
     plan = make_plan(config, series, folder=place.folder, methods=methods, with_truth=with_truth, done=place.done)
     _log.info(plan.describe())
-    inputs = inputs_of(config, loaded or load_data(config), seconds=budget.align_seconds, checkpoint=place.checkpoint)
+    inputs = inputs_of(config, loaded or load_data(config), seconds=budget.align_seconds, saved=place.saved)
     split = split_of(config, inputs.series)
     statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound, device=device_of(config))
     conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget, plan=plan)
 
     logger = _begin(config, place)
     live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
-    motion = _motion(config, inputs, split=split, budget=budget, checkpoint=place.checkpoint)
+    motion = _motion(config, inputs, split=split, budget=budget, saved=place.saved)
     done = fit(
         inputs.series,
         split,
@@ -93,17 +93,27 @@ class _Place:
     folder: of the run.
     work: where it writes: its folder; of a finished run that goes on one inside, until all is there.
     checkpoint: to go on from; None for a new fit.
-    done: steps and seconds of its fit.
+    saved: what that keeps.
     seconds: of the whole run, if it was finished.
-    fitted: whether the fit had ended, and only its files are missing.
     """
 
     folder: Path
     work: Path
     checkpoint: Path | None = None
-    done: tuple[int, float] = (0, 0.0)
+    saved: dict | None = None
     seconds: float = 0.0
-    fitted: bool = False
+
+    @property
+    def done(self) -> tuple[int, float]:
+        """Steps and seconds of the fit so far."""
+        return (0, 0.0) if self.saved is None else (self.saved["global_step"], self.saved["seconds"])
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the fit had ended, and only its files are missing."""
+        if self.checkpoint is None or self.saved is None:
+            return False
+        return self.saved["finished"] and self.checkpoint.parent == self.work
 
     def complete(self) -> None:
         """All is written: it takes the place of what a run that went on had before."""
@@ -137,10 +147,7 @@ def _configured(arguments: Sequence[str]) -> tuple[Config | None, _Place]:
     checkpoint = next((c for at in (work, folder) if (c := at / run_folder.CHECKPOINT).exists()), None)
     if checkpoint is None:
         return config, _Place(folder, work)
-    reached = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    done = reached["global_step"], reached["seconds"]
-    fitted = reached.get("finished", False) and checkpoint.parent == work
-    return config, _Place(folder, work, checkpoint, done, before.get("seconds", 0.0), fitted)
+    return config, _Place(folder, work, checkpoint, read_checkpoint(checkpoint), before.get("seconds", 0.0))
 
 
 def _facts(folder: Path) -> dict:
@@ -204,11 +211,11 @@ def _motion(
     *,
     split: Split,
     budget: Budget,
-    checkpoint: Path | None,
+    saved: dict | None,
 ) -> RigidMotion | None:
     """The motion of the specimen as a whole, to start from; None if it is at rest."""
-    if checkpoint is not None:
-        motion = motion_of(checkpoint, inputs.series)
+    if saved is not None:
+        motion = motion_of(saved, inputs.series)
     else:
         motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test)
         if motion is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ from dip4d.measures.consistency import (
     error_without_noise,
     mass_trend,
     masses_of_images,
+    none_if_nan,
+    relative_error,
     residual_per_image,
     suspects,
 )
@@ -34,17 +35,11 @@ def errors_of(images: Images, data: TiltRows) -> dict[str, float | None]:
     validation = data.split.validation_rows.T.numpy()
     predicted, measured = images.predicted[test], images.measured[test]
     errors = {
-        "held_out": _relative_error(images.predicted[validation], images.measured[validation]),
-        "held_out_images": _relative_error(predicted, measured),
+        "held_out": relative_error(images.predicted[validation], images.measured[validation]),
+        "held_out_images": relative_error(predicted, measured),
         "held_out_without_noise": error_without_noise(predicted, measured, views=data.series.views[test]),
     }
     return {key: none_if_nan(value) for key, value in errors.items()}
-
-
-def _relative_error(predicted: np.ndarray, measured: np.ndarray) -> float:
-    """NaN where nothing was measured."""
-    norm = float(np.square(measured, dtype=np.float64).sum())
-    return math.sqrt(float(np.square(predicted - measured, dtype=np.float64).sum()) / norm) if norm > 0 else math.nan
 
 
 def residuals_of(images: Images, data: TiltRows, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
@@ -92,7 +87,3 @@ def warning_of(found: dict[str, Any], excluded: Sequence[int] = ()) -> str | Non
         f"the reconstruction explains {named} worse than the others; look at {them}, and leave out what is bad with "
         f"data.exclude=[{exclude}]"
     )
-
-
-def none_if_nan(value: float) -> float | None:
-    return None if math.isnan(value) else value

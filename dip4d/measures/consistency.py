@@ -66,6 +66,19 @@ def residual_per_image(
     return np.sqrt(misfit) / max(float(usual), 1e-30)
 
 
+def relative_error(predicted: np.ndarray, measured: np.ndarray) -> float:
+    """The root of the squared differences over the squared measurements, of arrays of one shape; NaN where nothing was
+    measured.
+    """
+    norm = float(np.square(measured, dtype=np.float64).sum())
+    return float(np.sqrt(np.square(predicted - measured, dtype=np.float64).sum() / norm)) if norm > 0 else np.nan
+
+
+def none_if_nan(value: float) -> float | None:
+    """A number as a metrics.json may hold it."""
+    return None if np.isnan(value) else value
+
+
 def error_without_noise(predicted: np.ndarray, measured: np.ndarray, *, views: np.ndarray) -> float:
     """Relative error of predicted images against what was there to see, less the noise of the measured ones.
 

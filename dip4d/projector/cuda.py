@@ -92,17 +92,34 @@ def taps(line, coarse, fine, length, stride):
 
 
 @triton.jit
-def _march(
-    x, view, k, n_lines, length, line_stride, stride, TURNED: tl.constexpr, LINES: tl.constexpr, WIDTH: tl.constexpr
-):
-    """The sums (WIDTH,) over all lines of a slice at the bins k, k + 1, ..."""
+def at_bins(view, k, TURNED: tl.constexpr, LINES: tl.constexpr, WIDTH: tl.constexpr):
+    """Of the first LINES lines at the bins k, k + 1, ...: which line each element has, where the bin falls on it in the
+    two parts of `place`, and how far these move to the next LINES lines.
+    """
     e = tl.arange(0, LINES * WIDTH)
     if TURNED:
         i, k = e % LINES, k + e // LINES
     else:
         i, k = e // WIDTH, k + e % WIDTH
     coarse, fine = place(view, k, i)
-    coarse_step, fine_step = LINES * tl.load(view + 2), LINES * tl.load(view + 3)
+    return i, coarse, fine, LINES * tl.load(view + 2), LINES * tl.load(view + 3)
+
+
+@triton.jit
+def over_lines(elements, TURNED: tl.constexpr, LINES: tl.constexpr, WIDTH: tl.constexpr):
+    """The sums (WIDTH,) of elements as they lie in `at_bins`."""
+    if TURNED:
+        return tl.sum(tl.reshape(elements, [WIDTH, LINES]), 1)
+    else:
+        return tl.sum(tl.reshape(elements, [LINES, WIDTH]), 0)
+
+
+@triton.jit
+def _march(
+    x, view, k, n_lines, length, line_stride, stride, TURNED: tl.constexpr, LINES: tl.constexpr, WIDTH: tl.constexpr
+):
+    """The sums (WIDTH,) over all lines of a slice at the bins k, k + 1, ..."""
+    i, coarse, fine, coarse_step, fine_step = at_bins(view, k, TURNED, LINES, WIDTH)
     total = tl.zeros_like(coarse)
     for first in range(0, n_lines, LINES):
         inside = tl.where(i < n_lines - first, length, 0)
@@ -111,7 +128,7 @@ def _march(
         coarse += coarse_step
         fine += fine_step
         x += LINES * line_stride
-    return tl.sum(tl.reshape(total, [WIDTH, LINES]), 1) if TURNED else tl.sum(tl.reshape(total, [LINES, WIDTH]), 0)
+    return over_lines(total, TURNED, LINES, WIDTH)
 
 
 @sized_jit

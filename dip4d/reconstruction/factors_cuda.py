@@ -22,8 +22,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dip4d.projector.cuda import FIELDS, LINES, WARPS, WIDTH, back_projected, place, sized_jit, views_of
+from dip4d.projector.cuda import FIELDS, LINES, WARPS, WIDTH, at_bins, back_projected, over_lines, sized_jit, views_of
 from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.few_cuda import few, leave_few
 
 # numbers of the maps that a program holds: as many as leave the registers enough room, by the assembler's count
 OF_PROJECTION, OF_VARIATION = 4096, 2048
@@ -46,13 +47,7 @@ def _march(
     K: tl.constexpr, TURNED: tl.constexpr, LINES: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
     """The sums (WIDTH,) over all lines of a slice at the bins k, k + 1, ..., as in the projector."""
-    e = tl.arange(0, LINES * WIDTH)
-    if TURNED:
-        i, k = e % LINES, k + e // LINES
-    else:
-        i, k = e // WIDTH, k + e % WIDTH
-    coarse, fine = place(view, k, i)
-    coarse_step, fine_step = LINES * tl.load(view + 2), LINES * tl.load(view + 3)
+    i, coarse, fine, coarse_step, fine_step = at_bins(view, k, TURNED, LINES, WIDTH)
     total = tl.zeros_like(coarse)
     length = length.to(tl.uint32)  # unsigned: below zero is beyond the end
     for first in range(0, n_lines, LINES):
@@ -66,7 +61,7 @@ def _march(
         total += a + fraction * (b - a)
         coarse += coarse_step
         fine += fine_step
-    return tl.sum(tl.reshape(total, [WIDTH, LINES]), 1) if TURNED else tl.sum(tl.reshape(total, [LINES, WIDTH]), 0)
+    return over_lines(total, TURNED, LINES, WIDTH)
 
 
 @sized_jit
@@ -98,13 +93,6 @@ def _read(maps, p, inside, plane, K: tl.constexpr, ROOM: tl.constexpr):
 
 
 @_jit
-def _weights(weights, K: tl.constexpr, ROOM: tl.constexpr):
-    """Those of one time, (ROOM,)."""
-    k = tl.arange(0, ROOM)
-    return tl.load(weights + k, mask=k < K, other=0.0)
-
-
-@_jit
 def _share(maps, weights, offset):
     """What share of the bound the pixels have, of maps (ROOM, pixels) and weights (ROOM,)."""
     return tl.sigmoid(tl.sum(weights[:, None] * maps, 0) + offset)
@@ -132,7 +120,7 @@ def _variation_kernel(
     in_time = tl.zeros([PIXELS], tl.float32)
     before = tl.zeros([PIXELS], tl.float32)
     for t in range(n):
-        w = _weights(weights + (b * n + t) * K, K, ROOM)
+        w = few(weights + (b * n + t) * K, K, ROOM)
         now = _share(own, w, offset)
         if t > 0:
             in_time += tl.where(inside, tl.abs(now - before), 0.0)
@@ -171,10 +159,10 @@ def _variation_gradient_kernel(
     total = tl.zeros([PIXELS], tl.float32)
     grad_x, grad_y, grad_t, m = tl.load(grads), tl.load(grads + 1), tl.load(grads + 2), tl.load(bound)
     before = tl.zeros([PIXELS], tl.float32)
-    w = _weights(weights + b * n * K, K, ROOM)
+    w = few(weights + b * n * K, K, ROOM)
     now = _share(own, w, offset)
     for t in range(n):
-        next_w = _weights(weights + (b * n + tl.minimum(t + 1, n - 1)) * K, K, ROOM)
+        next_w = few(weights + (b * n + tl.minimum(t + 1, n - 1)) * K, K, ROOM)
         after = _share(own, next_w, offset)
         grad = grad_t * (tl.where(t > 0, _sign(now - before), 0.0) + tl.where(t < n - 1, _sign(now - after), 0.0))
         if t % apart == 0:
@@ -186,16 +174,10 @@ def _variation_gradient_kernel(
         total += grad
         grad *= m * (1 - now)  # of the logit
         gathered += w[:, None] * grad[None, :]
-        _leave(to_weights + (tile * n + t) * K, tl.sum(own * grad[None, :], 1), K, ROOM)
+        leave_few(to_weights + (tile * n + t) * K, tl.sum(own * grad[None, :], 1), K, ROOM)
         before, now, w = now, after, next_w
     _leave_maps(to_maps + b.to(tl.int64) * K * plane, gathered, p, inside, plane, K, ROOM)
     tl.store(to_bound + tile, tl.sum(total, 0))
-
-
-@_jit
-def _leave(to, values, K: tl.constexpr, ROOM: tl.constexpr):
-    k = tl.arange(0, ROOM)
-    tl.store(to + k, values, mask=k < K)
 
 
 @_jit
@@ -222,14 +204,14 @@ def _project_gradient_kernel(
     m = tl.load(bound)
     for t in range(n):
         row = b * n + t
-        w = _weights(weights + row * K, K, ROOM)
+        w = few(weights + row * K, K, ROOM)
         share = _share(own, w, offset)
         grad = back_projected(rows + row.to(tl.int64) * bins, views + row * FIELDS, p // nx, p % nx, bins)
         grad = tl.where(inside, grad * share, 0.0)
         total += grad
         grad *= m * (1 - share)  # of the logit
         gathered += w[:, None] * grad[None, :]
-        _leave(to_weights + (tile * n + t) * K, tl.sum(own * grad[None, :], 1), K, ROOM)
+        leave_few(to_weights + (tile * n + t) * K, tl.sum(own * grad[None, :], 1), K, ROOM)
     _leave_maps(to_maps + b.to(tl.int64) * K * plane, gathered, p, inside, plane, K, ROOM)
     tl.store(to_bound + tile, tl.sum(total, 0))
 

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
+import torch
 from lightning.pytorch.loggers import Logger
 
 from dip4d.config.schema import Config, Train
 from dip4d.conventional.series import SeriesStatistics, statistics_of
+from dip4d.errors import InputError
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import LOSSES
 from dip4d.reconstruction.memory import keep_buffers
-from dip4d.reconstruction.module import DIP4D, Ended
+from dip4d.reconstruction.module import CHECKPOINT_FORMAT, DIP4D, Ended
 from dip4d.reconstruction.networks import NETWORKS, Problem
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import FitTime, Schedule
 from dip4d.reconstruction.split import Split
 from dip4d.reconstruction.stay import StaysOnDevice
+from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
 
 FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 300  # steps of a fit by default: so often is every row shown, if that is more
@@ -89,6 +92,17 @@ def fit(
     with keep_buffers():
         trainer.fit(module, data, ckpt_path=checkpoint)
     return Fit(module, data, trainer)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """What a checkpoint keeps of a fit, on the CPU. Raises InputError for one of an earlier version."""
+    saved = torch.load(path, map_location="cpu", weights_only=False)
+    if saved.get("format") != CHECKPOINT_FORMAT:
+        raise InputError(
+            f"{path}: of an earlier version, whose fits cannot go on; begin again with run.overwrite=true, or "
+            f"repeat the run: {reconstruct_command()} {path.with_name(CONFIG)}"
+        )
+    return saved
 
 
 def prepare(

@@ -17,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from dip4d.reconstruction.few_cuda import few, leave_few
+
 PARTS = 32  # programs of an image that add up, at most
 NUMBERS = 4096  # of an image, that a program has at a time
 _jit = triton.jit
@@ -31,15 +33,11 @@ def _tile(x, pixel, pixels, C: tl.constexpr, ROOM: tl.constexpr):
 
 
 @_jit
-def _channels(values, C: tl.constexpr, ROOM: tl.constexpr):
-    c = tl.arange(0, ROOM)
-    return tl.load(values + c, mask=c < C, other=0.0).to(tl.float32)
-
-
-@_jit
-def _leave(to, values, C: tl.constexpr, ROOM: tl.constexpr):
-    c = tl.arange(0, ROOM)
-    tl.store(to + c, values, mask=c < C)
+def _leave_sums(sums, first, second, C: tl.constexpr, ROOM: tl.constexpr):
+    """The part of this program, sums over the pixels of (PIXELS, ROOM), in sums (B, parts, 2, C); see `_added`."""
+    to = sums + (tl.program_id(0) * tl.num_programs(1) + tl.program_id(1)) * 2 * C
+    leave_few(to, tl.sum(first, 0), C, ROOM)
+    leave_few(to + C, tl.sum(second, 0), C, ROOM)
 
 
 @_jit
@@ -48,8 +46,8 @@ def _added(sums, parts, C: tl.constexpr, ROOM: tl.constexpr):
     first = tl.zeros([ROOM], tl.float64)
     second = tl.zeros([ROOM], tl.float64)
     for part in range(parts):
-        first += _channels(sums + part * 2 * C, C, ROOM).to(tl.float64)
-        second += _channels(sums + (part * 2 + 1) * C, C, ROOM).to(tl.float64)
+        first += few(sums + part * 2 * C, C, ROOM).to(tl.float64)
+        second += few(sums + (part * 2 + 1) * C, C, ROOM).to(tl.float64)
     return first, second
 
 
@@ -70,9 +68,9 @@ def _line(
     mean = _of_groups(plain, C, ROOM, GROUP) / pixels
     variance = tl.maximum(_of_groups(square, C, ROOM, GROUP) / pixels - mean * mean, 0.0)
     mean, rate = mean.to(tl.float32), (1 / tl.sqrt(variance + eps)).to(tl.float32)
-    more = 1 + _channels(gain, C, ROOM)
-    slope = rate * _channels(weight, C, ROOM) * more
-    level = _channels(bias, C, ROOM) * more + _channels(offset, C, ROOM) - slope * mean
+    more = 1 + few(gain, C, ROOM)
+    slope = rate * few(weight, C, ROOM) * more
+    level = few(bias, C, ROOM) * more + few(offset, C, ROOM) - slope * mean
     return slope, level, mean, rate
 
 
@@ -87,9 +85,7 @@ def _add_squares_kernel(x, sums, pixels, C: tl.constexpr, ROOM: tl.constexpr, PI
         value = _tile(x, first + tl.arange(0, PIXELS), pixels, C, ROOM)[0]
         plain += value
         square += value * value
-    to = sums + (b * parts + part) * 2 * C
-    _leave(to, tl.sum(plain, 0), C, ROOM)
-    _leave(to + C, tl.sum(square, 0), C, ROOM)
+    _leave_sums(sums, plain, square, C, ROOM)
 
 
 @_jit
@@ -137,9 +133,7 @@ def _add_backwards_kernel(
         dy = _of_activated(value, of_out, slope, level)
         plain += dy
         times_x += dy * value
-    to = found + (b * parts + part) * 2 * C
-    _leave(to, tl.sum(plain, 0), C, ROOM)
-    _leave(to + C, tl.sum(times_x, 0), C, ROOM)
+    _leave_sums(found, plain, times_x, C, ROOM)
 
 
 @_jit
@@ -156,14 +150,14 @@ def _backwards_kernel(
     plain, times_x = _added(found + at, parts, C, ROOM)
     normal = (rate * (times_x - mean * plain)).to(tl.float32)  # the sum of dy times the normalised x
     plain = plain.to(tl.float32)
-    w, shift, more = _channels(weight, C, ROOM), _channels(bias, C, ROOM), 1 + _channels(gain + b * C, C, ROOM)
+    w, shift, more = few(weight, C, ROOM), few(bias, C, ROOM), 1 + few(gain + b * C, C, ROOM)
     first = _of_groups(w * more * plain, C, ROOM, GROUP) / pixels
     second = _of_groups(w * more * normal, C, ROOM, GROUP) / pixels
     if tl.program_id(1) == 0:
-        _leave(of_weight + b * C, more * normal, C, ROOM)
-        _leave(of_bias + b * C, more * plain, C, ROOM)
-        _leave(of_gain + b * C, w * normal + shift * plain, C, ROOM)
-        _leave(of_offset + b * C, plain, C, ROOM)
+        leave_few(of_weight + b * C, more * normal, C, ROOM)
+        leave_few(of_bias + b * C, more * plain, C, ROOM)
+        leave_few(of_gain + b * C, w * normal + shift * plain, C, ROOM)
+        leave_few(of_offset + b * C, plain, C, ROOM)
     start = b.to(tl.int64) * pixels * C
     pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
     value, there = _tile(x + start, pixel, pixels, C, ROOM)

@@ -265,8 +265,8 @@ class DIP4D(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.schedule.spent, self._worse = checkpoint["seconds"], checkpoint["worse"]
-        self.schedule.cycle, self.finished = checkpoint.get("cycle", (0, 0.0)), checkpoint.get("finished", False)
-        self.ended = checkpoint.get("ended", "steps")
+        self.schedule.cycle, self.finished = checkpoint["cycle"], checkpoint["finished"]
+        self.ended = checkpoint["ended"]
         self.best.load_state_dict(checkpoint["best"])
         self.averaged.load_state_dict(checkpoint["averaged"])
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dip4d.config.schema import Config
-from dip4d.errors import InputError
 from dip4d.reconstruction.fit import fit
-from dip4d.reconstruction.module import CHECKPOINT_FORMAT
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.split import Split, choose_validation_rows
 from dip4d.reconstruction.warm_up import pace_of
-from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
 
 WIDTH_PX = 32  # about as wide are the binned images
@@ -93,17 +89,10 @@ def _is_looked_for(series: TiltSeries, settings: Config) -> bool:
     return wanted == "always" or not (settings.align.refine or series.one_sweep)
 
 
-def motion_of(checkpoint: Path, series: TiltSeries) -> RigidMotion | None:
-    """What `find_motion` had found for the fit that a checkpoint is of: a motion, to be loaded, or None.
-
-    Raises InputError for a checkpoint of an earlier version.
+def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
+    """What `find_motion` had found for the fit that a checkpoint is of, as by `read_checkpoint`: a motion, to be
+    loaded, or None.
     """
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    if saved.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(
-            f"{checkpoint}: of an earlier version, whose fits cannot go on; begin again with run.overwrite=true, or "
-            f"repeat the run: {reconstruct_command()} {checkpoint.with_name(CONFIG)}"
-        )
     return RigidMotion(series.shape[2] / 2) if "network.motion.turn" in saved["state_dict"] else None
 
 

@@ -75,10 +75,8 @@ def pace_of(series: TiltSeries, split: Split, *, settings: Config, motion: Rigid
 def _first(data: TiltRows, positions: int) -> TiltRows:
     """The rows of the first positions z alone."""
     cut, series, split = slice(0, positions), data.series, data.split
-    shown = None if series.shown is None else series.shown[:, cut]
-    part = dataclasses.replace(series, images=series.images[:, cut], shown=shown)
     own = Split(split.validation_rows[cut], split.hidden_rows[cut], split.test_images)
-    return TiltRows(part, own, slices=data.slices, steps=data.steps, seed=data.seed)
+    return TiltRows(series.at_positions(cut), own, slices=data.slices, steps=data.steps, seed=data.seed)
 
 
 class _Watch(L.Callback):
