@@ -20,7 +20,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -154,19 +154,25 @@ class Looks(L.Callback):
         self.next = module.schedule.elapsed()
         module.eval()
         data: TiltRows = trainer.datamodule
-        volumes, data_range = module.volumes(data, data.tau[self.frames]), float(self.truth.max())
-        pairs = zip(volumes, self.truth[self.frames], strict=True)
-        values = [psnr(volume.numpy(), true, data_range=data_range) for volume, true in pairs]
+        volumes = (volume.numpy() for volume in module.volumes(data, data.tau[self.frames]))
         self.curve.append(
             {
                 "seconds": round(self.next, 1),
                 "step": trainer.global_step,
-                "psnr": round(float(np.mean(values)), 3),
+                "psnr": round(mean_psnr(volumes, self.truth, frames=self.frames), 3),
                 "validation_error": round(module.validation_error(data), 5),
             }
         )
         module.train(training)
         module.schedule.pause(time.monotonic() - began)
+
+
+def mean_psnr(volumes: Iterable[np.ndarray], truth: np.ndarray, *, frames: list[int]) -> float:
+    """Of volumes (z, y, x) at some frames of the truth (t, z, y, x), dB."""
+    data_range = float(truth.max())
+    return float(
+        np.mean([psnr(v, true, data_range=data_range) for v, true in zip(volumes, truth[frames], strict=True)])
+    )
 
 
 def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -24,37 +24,32 @@ from common import RESULTS, environment
 # isort: split
 import lightning as L
 import numpy as np
+import quality
 import torch
 
 import dip4d
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import METHODS, label_of
+from dip4d.conventional.series import operator_and_rows
 from dip4d.indices import evenly, window
-from dip4d.measures.image_quality import psnr
-from dip4d.projector import Geometry, Projector
-from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
-from dip4d.simulation.schemes import incremental
-from dip4d.simulation.simulate import add_noise
 from dip4d.tilt_series import TiltSeries
 
 OURS, RIVALS = "dip", ("voxels", "tddip", "dipster")
 CONVENTIONAL = ("sirt_window", "sirt_frozen", "tv_window", "tv_frozen")
 BAR = "sirt_frozen"
 MORE_TIME = 2.0  # the other networks may take so many times as long as ours
-LOOKED_AT = 12  # frames whose quality is measured
 LOOKS = (25, 50, 100, 150, 200, 300, 400, 500, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000, 4000, 6000, 8000)
 ITERATIONS = (1, 2, 5, 10, 20, 30, 50, 80, 120, 200, 300, 500)
 
 
-class Looks(L.Callback):
-    """Measures the quality after some steps and at the end, off the clock. truth: (t, z, y, x)."""
+class Looks(quality.Looks):
+    """Measures the quality after some steps and at the end, off the clock; seconds of the CPU, too."""
 
     def __init__(self, truth: np.ndarray) -> None:
-        self.truth, self.frames = truth, evenly(len(truth), LOOKED_AT)
-        self.curve: list[dict[str, float]] = []
+        super().__init__(truth, math.inf)
         self._cpu, self._left = 0.0, list(LOOKS)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: DIP4D, *_) -> None:
@@ -65,26 +60,11 @@ class Looks(L.Callback):
             with module.averaged.used():
                 self.look(trainer, module)
 
-    def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:  # by now the module has chosen its weights
-        self.look(trainer, module)
-
     def look(self, trainer: L.Trainer, module: DIP4D) -> None:
-        seconds, cpu = module.schedule.elapsed(), time.process_time()
-        began, training = time.monotonic(), module.training
-        module.eval()
-        data: TiltRows = trainer.datamodule
-        volumes = (v.numpy() for v in module.volumes(data, data.tau[self.frames]))
-        found = {"seconds": seconds, "cpu_seconds": cpu - self._cpu, "step": trainer.global_step}
-        self.curve.append(found | {"psnr": mean_psnr(volumes, self.truth, frames=self.frames)})
-        module.train(training)
+        cpu = time.process_time()
+        super().look(trainer, module)
+        self.curve[-1]["cpu_seconds"] = cpu - self._cpu
         self._cpu += time.process_time() - cpu
-        module.schedule.pause(time.monotonic() - began)
-
-
-def mean_psnr(volumes: Iterator[np.ndarray], truth: np.ndarray, *, frames: list[int]) -> float:
-    """Of volumes (z, y, x) at some frames of the truth (t, z, y, x), dB."""
-    data_range = float(truth.max())
-    return float(np.mean([psnr(v, truth[t], data_range=data_range) for v, t in zip(volumes, frames, strict=True)]))
 
 
 def of_network(name: str, series: TiltSeries, truth: np.ndarray, *, seed: int, minutes: float | None) -> list[dict]:
@@ -104,34 +84,26 @@ def of_network(name: str, series: TiltSeries, truth: np.ndarray, *, seed: int, m
 def of_conventional(name: str, series: TiltSeries, truth: np.ndarray, *, seed: int, counts: float) -> list[dict]:
     """The curve of a conventional method over its iterations, at the window and the weight that are best."""
     algorithm, scope = METHODS[name]
-    frames, n_z, bins = series.shape
-    unseen = torch.zeros(n_z, frames, dtype=torch.bool)
-    found = Conventional(
-        series, unseen, truth=truth, iterations=500, windows=Config().compare.windows, peak_counts=counts, seed=seed
-    ).baseline(name)
-    steps = algorithm.steps
+    frames, n_z, _ = series.shape
+    unseen, windows = torch.zeros(n_z, frames, dtype=torch.bool), Config().compare.windows
+    at_work = Conventional(
+        series, unseen, truth=truth, iterations=ITERATIONS[-1], windows=windows, peak_counts=counts, seed=seed
+    )
+    found, steps = at_work.baseline(name), algorithm.steps
     if "weight" in found.settings:
         steps = partial(steps, weight=found.settings["weight"])
-    angles = np.deg2rad(series.angles_deg)
-    shown, problems = evenly(frames, LOOKED_AT), []
-    for t in shown:
-        if scope.name == "frozen":
-            still = np.deg2rad(incremental(frames, float(np.abs(series.angles_deg).max())))
-            A = Projector(Geometry((bins, bins), bins, torch.from_numpy(still)))
-            images = A(torch.from_numpy(truth[t])).transpose(0, 1).numpy()
-            peak = float(series.images.max())
-            y = torch.from_numpy(add_noise(images, counts, seed=seed + 1 + t, peak_intensity=peak)).transpose(0, 1)
-        else:
-            around = window(t, frames, width=int(found.settings["window"]))
-            A = Projector(Geometry((bins, bins), bins, torch.from_numpy(angles[around])))
-            y = torch.from_numpy(series.images[around]).transpose(0, 1)
-        problems.append(steps(A, y.contiguous()))
+    shown = evenly(frames, quality.LOOKED_AT)
+    if scope.name == "frozen":
+        problems = [steps(*at_work.frozen_series(t)) for t in shown]
+    else:
+        parts = (series.images_at(window(t, frames, width=int(found.settings["window"]))) for t in shown)
+        problems = [steps(*operator_and_rows(part)) for part in parts]
     curve, began, cpu, share = [], time.monotonic(), time.process_time(), frames / len(shown)
     for iteration in range(1, ITERATIONS[-1] + 1):
         volumes = [next(problem) for problem in problems]
         if iteration in ITERATIONS:
             seconds, cpu_seconds = share * (time.monotonic() - began), share * (time.process_time() - cpu)
-            value = mean_psnr((v.numpy() for v in volumes), truth, frames=shown)
+            value = quality.mean_psnr((v.numpy() for v in volumes), truth, frames=shown)
             curve.append({"seconds": seconds, "cpu_seconds": cpu_seconds, "step": iteration, "psnr": value})
     return curve
 

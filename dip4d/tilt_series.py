@@ -112,7 +112,7 @@ class TiltSeries:
     def in_time_order(self) -> TiltSeries:
         """The images sorted by their times."""
         order = np.argsort(self.times_s, kind="stable")
-        return self._taken(order)
+        return self.images_at(order)
 
     def without_images(self, frames: Sequence[int]) -> TiltSeries:
         """The series less some images, counted from 0 in the order of time, with their angles and times.
@@ -131,12 +131,12 @@ class TiltSeries:
             raise InputError(
                 f"exclude leaves {len(keep)} of {len(self.images)} images; a tilt series needs two", argument="exclude"
             )
-        return self._taken(keep)
+        return self.images_at(keep)
 
-    def _taken(self, images: np.ndarray) -> TiltSeries:
+    def images_at(self, frames: np.ndarray | slice) -> TiltSeries:
         """The series of these images, in this order."""
         per_image = {name: getattr(self, name) for name in ("images", "angles_deg", "times_s", "shown")}
-        return replace(self, **{name: None if v is None else v[images] for name, v in per_image.items()})
+        return replace(self, **{name: None if v is None else v[frames] for name, v in per_image.items()})
 
     def at_positions(self, z: np.ndarray | list[int] | slice) -> TiltSeries:
         """The series at these positions z along the tilt axis, in this order."""

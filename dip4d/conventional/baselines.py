@@ -185,23 +185,23 @@ class Conventional:
             choice = climbed(choice, partial(tried, seconds=seconds / runs_of(algorithm)))
         return width, choice
 
+    def frozen_series(self, t: int) -> tuple[Projector, Tensor]:
+        """Operator and rows (Z, n, S) of a full series of the specimen frozen at frame t. Raises ValueError without
+        truth.
+        """
+        if self.truth is None:
+            raise ValueError("a frozen specimen needs the truth")
+        A = self._operator(torch.from_numpy(np.deg2rad(incremental(self.frames, self.max_angle))).to(self.device))
+        images = A(torch.from_numpy(self.truth[t]).to(self.device)).transpose(0, 1).cpu().numpy()
+        peak = self.statistics.peak_intensity
+        noisy = add_noise(images, self.peak_counts, seed=self.seed + 1 + t, peak_intensity=peak)
+        return A, torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
+
     def _frozen(self, name: str, algorithm: Algorithm) -> Baseline:
-        truth = self.truth
-        if truth is None:
-            raise ValueError(f"{name} needs the truth")
-        angles = torch.from_numpy(np.deg2rad(incremental(self.frames, self.max_angle))).to(self.device)
-        A = self._operator(angles)
-
-        def series(t: int) -> Tensor:
-            images = A(torch.from_numpy(truth[t]).to(self.device)).transpose(0, 1).cpu().numpy()
-            peak = self.statistics.peak_intensity
-            noisy = add_noise(images, self.peak_counts, seed=self.seed + 1 + t, peak_intensity=peak)
-            return torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
-
-        taken = dict(zip(self.looks, self.each(series, self.looks), strict=True))
-        problems = [Problem(A, y[self.sample], None, self.sample, [t]) for t, y in taken.items()]
+        taken = dict(zip(self.looks, self.each(self.frozen_series, self.looks), strict=True))
+        problems = [Problem(A, y[self.sample], None, self.sample, [t]) for t, (A, y) in taken.items()]
         choice = self._choose(algorithm, problems)
-        volume = lambda t: choice(A, taken[t] if t in taken else series(t)).cpu().numpy()
+        volume = lambda t: choice(*(taken[t] if t in taken else self.frozen_series(t))).cpu().numpy()
         return Baseline(name, volume, choice.settings, choice.seconds * self.n_z, choice.cut_short)
 
     def _operator(self, angles: Tensor) -> Projector:
