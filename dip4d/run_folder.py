@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dip4d.errors import InputError
+from dip4d.whole_file import written_beside
 
 if TYPE_CHECKING:
     from dip4d.config.schema import Run
@@ -88,9 +89,8 @@ def add_metrics(path: Path, metrics: dict[str, Any]) -> None:
     for key, value in metrics.items():
         there = before.get(key)
         before[key] = there | value if isinstance(there, dict) and isinstance(value, dict) else value
-    partial = file.with_name(file.name + ".part")
-    partial.write_text(json.dumps(before, indent=1, allow_nan=False))
-    os.replace(partial, file)
+    with written_beside(file) as place:
+        place.write_text(json.dumps(before, indent=1, allow_nan=False))
 
 
 def read_metrics(path: Path) -> dict[str, Any]:

@@ -11,9 +11,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dip4d"
 FLOORS = (  # from the ground up; each imports only from those before it
-    "errors", "indices", "threads", "tilt_geometry", "projector", "config", "tilt_series", "run_folder", "measures",
-    "simulation", "io", "conventional", "alignment", "reconstruction", "report", "experiment", "commands", "__init__",
-    "__main__",
+    "errors", "indices", "threads", "whole_file", "tilt_geometry", "projector", "config", "tilt_series", "run_folder",
+    "measures", "simulation", "io", "conventional", "alignment", "reconstruction", "report", "experiment", "commands",
+    "__init__", "__main__",
 )  # fmt: skip
 
 

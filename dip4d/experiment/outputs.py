@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import logging
 import math
-import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from dip4d.reconstruction.refits import fit_halves, fit_members
 from dip4d.reconstruction.uncertainty import calibration, spread
 from dip4d.report.orthoslices import orthoslices
 from dip4d.tilt_series import TiltSeries
+from dip4d.whole_file import written_beside
 
 KEY_FRAMES = 6  # frames shown in figures
 
@@ -145,11 +145,9 @@ def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequ
     if path.exists():
         with np.load(path) as arrays:
             before = {name: arrays[name] for name in arrays.files}
-    partial = path.with_name(path.name + ".part")
-    with partial.open("wb") as file:
+    with written_beside(path) as place, place.open("wb") as file:
         arrays = before | {"frames": np.array(frames)} | slices
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  # it takes them for other arguments
-    os.replace(partial, path)
 
 
 def output_times(config: Config, series: TiltSeries) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from dip4d.errors import InputError
+from dip4d.whole_file import written_beside
 
 
 def write_volumes(
@@ -36,11 +37,9 @@ def write_volumes(
     if pixel_nm is not None:
         metadata |= {f"PhysicalSize{a}": float(pixel_nm) for a in "XYZ"}
         metadata |= {f"PhysicalSize{a}Unit": "nm" for a in "XYZ"}
-    partial = path.with_name(path.name + ".part")
     planes = (np.ascontiguousarray(plane, dtype=np.float32) for frame in frames for plane in frame)
-    with tifffile.TiffWriter(partial, ome=True, bigtiff=True) as tif:
+    with written_beside(path) as place, tifffile.TiffWriter(place, ome=True, bigtiff=True) as tif:
         tif.write(planes, shape=shape, dtype=np.float32, photometric="minisblack", metadata=metadata)
-    partial.replace(path)
 
 
 def read_times_and_size(path: Path) -> tuple[np.ndarray, float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from dip4d.report.style import OURS, line_of, new_figure
+from dip4d.whole_file import written_beside
 
 _WIDTH, _HEIGHT = 9.4, 1.5  # inches, of the figure and of a line of slices
 _FINEST = 192  # pixels of a slice that are drawn
@@ -51,12 +51,8 @@ def draw_live(
     lines[-1].set_xlabel(f"(y, x) orthoslices at z = {z}, the densest", fontsize=8)
     _draw_errors(below, errors, to_beat=to_beat)
     figure.suptitle(title, fontsize=10)
-    partial = path.with_name(path.name + ".part")
-    try:
-        figure.savefig(partial, dpi=110, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with written_beside(path) as place:
+        figure.savefig(place, dpi=110, format="png")
 
 
 def _thinned(slices: np.ndarray) -> np.ndarray:
