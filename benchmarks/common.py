@@ -13,7 +13,8 @@ from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-os.environ["TRITON_INTERPRET"] = str(int("--dry" in sys.argv))  # before anything imports Triton
+# before anything imports Triton; whoever imports a benchmark keeps what was set
+os.environ["TRITON_INTERPRET"] = "1" if "--dry" in sys.argv else os.environ.get("TRITON_INTERPRET", "0")
 
 import dip4d  # noqa: F401  # before torch
 
