@@ -24,8 +24,9 @@ def open_door() -> None:
         library.addHandler(_Printer())
 
 
-def through_the_door(run: Callable[[], object], *, arguments: Mapping[str, str]) -> int:
-    """Runs a command; 0, or 2 for what the user gave and cannot be used, or what the disk refuses, or 130 for Ctrl-C.
+def through_the_door(run: Callable[[], int | None], *, arguments: Mapping[str, str]) -> int:
+    """Runs a command; returns 0 or the code that it returns, 2 for what the user gave and cannot be used or what the
+    disk refuses, 130 for Ctrl-C.
 
     arguments: what the users of the command write for an argument of the library, such as "key data.exclude".
     """
@@ -33,7 +34,7 @@ def through_the_door(run: Callable[[], object], *, arguments: Mapping[str, str])
 
     open_door()
     try:
-        run()
+        return run() or 0
     except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
         sys.stdout = None
         return 0
@@ -46,4 +47,3 @@ def through_the_door(run: Callable[[], object], *, arguments: Mapping[str, str])
         return 2
     except KeyboardInterrupt:
         return 130
-    return 0

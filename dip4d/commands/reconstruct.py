@@ -18,16 +18,22 @@ ARGUMENTS = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Raises InputError before any work if something does not fit."""
+NOT_USABLE = 3  # the exit code of a run whose verdict says so
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0, or `NOT_USABLE`. Raises InputError before any work if something does not fit."""
     if {"-h", "--help"} & set(arguments):
         from dip4d.config.load import help_text
 
         print(f"{(__doc__ or '').strip()}\n\nKeys, with their defaults:\n\n{help_text()}")
-        return
+        return 0
 
     from dip4d.experiment.quiet import quiet_lightning
     from dip4d.experiment.run import run_experiment
+    from dip4d.run_folder import read_metrics
 
     with quiet_lightning():
-        run_experiment(arguments)
+        folder = run_experiment(arguments)
+    verdict = read_metrics(folder).get("verdict", {})
+    return NOT_USABLE if verdict.get("level") == "not usable" else 0

@@ -16,7 +16,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, RENAMED, Config
+from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Config
 from dip4d.errors import InputError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -78,7 +78,7 @@ def _merged(layers: Sequence[tuple[DictConfig, str]]) -> Config:
 
 
 def _with_new_names(layer: DictConfig, source: str) -> DictConfig:
-    """The layer with the keys of `RENAMED` under their new names."""
+    """The layer with the keys of `RENAMED` under their new names, and without those of `REMOVED`."""
     names = set(_leaves(layer))
     old_names = {old: new for old, new in RENAMED.items() if old in names}
     for old, new in old_names.items():
@@ -87,6 +87,10 @@ def _with_new_names(layer: DictConfig, source: str) -> DictConfig:
         section, name = old.split(".")
         OmegaConf.update(layer, new, layer[section]._get_node(name), merge=True)
         del layer[section][name]
+    for name in REMOVED.keys() & names:
+        section, last = name.split(".")
+        del layer[section][last]
+        _log.warning("%s: %s does nothing any more: %s", source, name, REMOVED[name])
     if old_names:
         said = ", ".join(f"{old} is now {new}" for old, new in old_names.items())
         _log.warning("%s: %s; old names are refused by the next version", source, said)

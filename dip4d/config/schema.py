@@ -200,11 +200,6 @@ class Compare:
     windows: list[int] = key(
         [10, 20, 30, 40, 60, 80], "Widths in images of the sliding window; the best is used.", low=2
     )
-    resolution: bool = key(
-        False,
-        "Estimate the resolution by Fourier shell correlation of two further fits, to the odd and to the even images, "
-        "which together take about as long as the fit itself.",
-    )
 
 
 @dataclass
@@ -254,4 +249,7 @@ RENAMED = {  # keys of version 0.1; they are understood for one version more
     "train.smoothness": "train.tv_space",
     "train.steadiness": "train.tv_time",
     "train.average": "train.ema_decay",
+}
+REMOVED = {  # keys of version 0.1 that do nothing any more, and why
+    "compare.resolution": "the resolution is always told, from rows that the fit has not seen",
 }

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from dip4d.config.schema import Config
-from dip4d.reconstruction.refits import HALF_SHARE, MEMBER_SHARE
+from dip4d.reconstruction.refits import MEMBER_SHARE
 from dip4d.reconstruction.schedule import FitTime
 
 FIT_SHARE = 0.6  # of the time is the fit's, however long what comes before it took
@@ -34,8 +34,7 @@ class Budget:
     def of(cls, config: Config, methods: int = 1) -> Budget:
         """That of a configuration, with so many conventional methods."""
         members = MEMBER_SHARE * config.uncertainty.members
-        halves = 2 * HALF_SHARE * config.compare.resolution
-        return cls(config.train.max_minutes, 1 + members + halves, max(methods, 1))
+        return cls(config.train.max_minutes, 1 + members, max(methods, 1))
 
     @property
     def seconds(self) -> float:

@@ -29,6 +29,7 @@ from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
 from dip4d.indices import evenly
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
 from dip4d.reconstruction.data import rows_of_fit
+from dip4d.reconstruction.fit import LEAST_STEPS
 from dip4d.reconstruction.module import DIP4D
 from dip4d.report.orthoslices import densest_z, orthoslices
 from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics, reconstruct_command
@@ -190,11 +191,12 @@ class Comparison(L.Callback):
         if len(shown) == len(keys):
             add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
         found |= {"settings": baseline.settings, "search_cut_short": baseline.search_cut_short}
-        metrics = {"methods": {baseline.name: found}}
-        for key, kind in ERRORS.items():
-            if (error := getattr(baseline, kind.attribute)) is not None:
-                metrics[key] = {baseline.name: error}
-        add_metrics(self.run, metrics)
+        errors = {key: getattr(baseline, kind.attribute) for key, kind in ERRORS.items()}
+        errors["held_out_without_noise"] = errors["held_out_without_noise"] or scores.without_noise(
+            errors["held_out_images"], read_metrics(self.run).get("noise_floor", {})
+        )
+        told = {key: {baseline.name: error} for key, error in errors.items() if error is not None}
+        add_metrics(self.run, {"methods": {baseline.name: found}} | told)
 
     def _volumes(self, baseline: Baseline) -> Iterator[np.ndarray | None]:
         """Those of the key frames and, where there is a truth, of the frames that are scored; None for the others.
@@ -261,7 +263,8 @@ class Movie(L.Callback):
             asked = movie(module, data, times_s=self.times_s)
             write_movie(self.run / VOLUMES, asked, series=series, times_s=np.asarray(self.times_s))
         found = watched.write(self.run, excluded=self.excluded)
-        if warning := scores.warning_of(found, self.excluded):
+        converged = trainer.global_step >= LEAST_STEPS  # before, images differ because the fit is poor
+        if converged and (warning := scores.warning_of(found, self.excluded)):
             _log.warning(warning)
 
 

@@ -1,4 +1,4 @@
-"""The files of a run besides its figures: volumes, orthoslices, shifts, motion, uncertainty, resolution."""
+"""The files of a run besides its figures: volumes, orthoslices, shifts, motion, uncertainty."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import collections
 import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,16 @@ from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
-from dip4d.experiment.scores import Images, diagnostics_of, mass_of
+from dip4d.experiment.scores import Images, change_of, diagnostics_of, geometry_of, mass_of
 from dip4d.indices import evenly
 from dip4d.io import write_volumes
-from dip4d.measures import resolution
 from dip4d.measures.consistency import weighed
 from dip4d.measures.image_quality import Frame, scored
+from dip4d.measures.poses import PoseStep, pose_step, poses_off
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.fit import Fit
 from dip4d.reconstruction.module import DIP4D
-from dip4d.reconstruction.refits import fit_halves, fit_members
+from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.uncertainty import calibration, spread
 from dip4d.report.orthoslices import orthoslices
 from dip4d.tilt_series import TiltSeries
@@ -90,6 +91,7 @@ class Watched:
         self.masses: list[float] = []
         self.shown: list[np.ndarray] = []
         self._images: list[tuple[np.ndarray, np.ndarray]] = []
+        self._steps: list[PoseStep | None] = []
 
     def frames(self) -> Iterator[np.ndarray]:
         """Draws the volumes (z, y, x), one for each image of the series."""
@@ -100,8 +102,10 @@ class Watched:
 
     def _projected(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         for t, volume in enumerate(frames):
-            predicted, measured = self.module.image(self.data, t, volume=torch.from_numpy(volume))
+            image = partial(self.module.image, self.data, t, volume=torch.from_numpy(volume))
+            (predicted, measured), (before, after) = image(), (image(turn_deg=turn)[0] for turn in (-0.5, 0.5))
             self._images.append((predicted.numpy(), measured.numpy()))
+            self._steps.append(pose_step(*self._images[-1][::-1], per_degree=(after - before).numpy()))
             yield volume
 
     @property
@@ -109,6 +113,13 @@ class Watched:
         """The images that its volumes predict, and the measured ones."""
         predicted, measured = map(np.stack, zip(*self._images, strict=True))
         return Images(predicted, measured)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its volumes and the images tell of mass, change and geometry, for a metrics.json."""
+        mass = mass_of(self.series, self.masses)
+        geometry = geometry_of(self.series) | poses_off(self._steps)
+        return {"mass": mass, "change": change_of(self.shown), "geometry": geometry}
 
     def write(self, folder: Path, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
         """Adds it to the orthoslices.npz and the metrics.json of a run; returns the diagnostics in the latter.
@@ -121,8 +132,7 @@ class Watched:
             slices |= orthoslices("truth", list(self.truth[keys]), images=images)
         add_orthoslices(folder, slices, frames=keys)
         diagnostics = diagnostics_of(self.images, self.data, excluded=excluded)
-        found = {"methods": {"dip": self.scores}, "mass": mass_of(self.series, self.masses)}
-        run_folder.add_metrics(folder, found | diagnostics)
+        run_folder.add_metrics(folder, {"methods": {"dip": self.scores}} | self.facts | diagnostics)
         return diagnostics
 
 
@@ -179,19 +189,6 @@ def write_uncertainty(
             f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
             f"truth and {shares['within_2_sigma']:.0%} within two"
         )
-
-
-def write_resolution(folder: Path, done: Fit, *, config: Config, callbacks: Sequence[L.Callback] = ()) -> None:
-    """Fits the halves, and writes how far they agree: the mean Fourier shell correlation over the key frames."""
-    _log.info("Fitting the even and the odd images for the resolution")
-    data = done.data
-    tau = data.tau[key_frames(len(data.tau))]
-    halves = fit_halves(done, config, callbacks=callbacks)
-    movies = [(v.numpy() for v in half.module.volumes(data, tau)) for half in halves]
-    found = resolution.record(resolution.mean_correlation(*movies), data.series.pixel_nm)
-    run_folder.add_metrics(folder, {"resolution": found})
-    fixed, half_bit = (resolution.in_words(found, threshold) for threshold in ("fixed", "half_bit"))
-    _log.info(f"Resolution, from half of the images each: {fixed} at {resolution.FIXED}, {half_bit} at half a bit")
 
 
 def save_shifts(folder: Path, found: Shifts, *, config: Config) -> None:

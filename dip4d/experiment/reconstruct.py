@@ -30,7 +30,9 @@ from dip4d.experiment.plan import device_of
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, shifts_of
 from dip4d.io.series import write_tilt_series
+from dip4d.measures.image_quality import ERRORS
 from dip4d.measures.input_checks import background_advice
+from dip4d.measures.verdict import Verdict, judge
 from dip4d.reconstruction.fit import Fit, fit
 from dip4d.reconstruction.motion_test import find_motion
 from dip4d.reconstruction.progress_line import ProgressLine
@@ -152,7 +154,7 @@ class Reconstruction:
         test_error_without_noise (None where nothing was kept aside); with a truth, of every score the mean over the
         frames and the worst frame, such as psnr_mean and psnr_worst.
         """
-        errors = scores.errors_of(self._watched.images, self._done.data)
+        errors = {k: v["dip"] for k, v in self._diagnostics.items() if k in ERRORS}
         found: dict[str, Any] = {
             "steps": self._done.steps,
             "seconds": self._seconds,
@@ -166,6 +168,17 @@ class Reconstruction:
             found[f"{name}_mean"] = float(np.mean(there)) if there else None
             found[f"{name}_worst"] = min(there) if there else None
         return found
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """How far to trust it, from what needs no truth; without conventional methods, with which a run compares it."""
+        watched = self._watched
+        facts = facts_of(self._done, self._inputs, config=self.config, seconds=self._seconds)
+        return judge(facts | watched.facts | self._diagnostics)
+
+    @cached_property
+    def _diagnostics(self) -> dict[str, Any]:
+        return scores.diagnostics_of(self._watched.images, self._done.data)
 
     @cached_property
     def _watched(self) -> outputs.Watched:

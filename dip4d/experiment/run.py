@@ -25,13 +25,14 @@ from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
 from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
-from dip4d.reconstruction.fit import Fit, fit, read_checkpoint
+from dip4d.measures.verdict import judge
+from dip4d.reconstruction.fit import LEAST_STEPS, Fit, fit, read_checkpoint, steps_of_fit
 from dip4d.reconstruction.motion_test import find_motion, motion_of
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.split import Split
-from dip4d.report.run_report import draw_figures, print_table
+from dip4d.report.run_report import draw_figures, print_table, trust_lines
 
 ENDED = {
     "time": ", at its time budget; train.max_minutes gives it more.",
@@ -275,6 +276,9 @@ def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> di
     return {
         "network": {"name": name, "label": NETWORKS[name].label},
         "steps": done.steps,
+        "steps_needed": steps_of_fit(dataclasses.replace(config.train, steps=None), inputs.series.shape[1]),
+        "steps_least": LEAST_STEPS,
+        "one_sweep": inputs.series.one_sweep,
         "ended": done.ended,
         "fit_seconds": done.module.schedule.elapsed(),
         "seconds": seconds,
@@ -298,7 +302,7 @@ def _write_what_else(
     inputs: Inputs,
     statistics: SeriesStatistics,
 ) -> None:
-    """Shifts and motion where they were found, uncertainty and resolution where they are asked for."""
+    """Shifts and motion where they were found, the uncertainty where it is asked for; and the verdict."""
     shifts = shifts_of(done, inputs)
     if shifts is not None:
         outputs.save_shifts(folder, shifts, config=config)
@@ -307,8 +311,7 @@ def _write_what_else(
         outputs.write_uncertainty(
             folder, done, config=config, statistics=statistics, truth=inputs.truth, callbacks=[ProgressLine()]
         )
-    if config.compare.resolution:
-        outputs.write_resolution(folder, done, config=config, callbacks=[ProgressLine()])
+    run_folder.add_metrics(folder, {"verdict": vars(judge(run_folder.read_metrics(folder)))})
 
 
 def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: Logger) -> None:
@@ -325,4 +328,5 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: Logger) -
     lines += [f"  {tracking.hint(logger)}"]
     if done.ended != "steps":
         lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]
-    _log.info("\n".join(lines))
+    _log.info("\n".join([*lines, *trust_lines(metrics)]))
+    tracking.log_verdict(logger, metrics["verdict"])

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 
 from dip4d.errors import InputError
 from dip4d.measures.image_quality import SCORES, comparison_rows
+from dip4d.measures.verdict import Verdict
 
 
 def make_logger(kind: str, folder: Path, *, config: dict[str, Any], name: str) -> Logger:
@@ -85,6 +86,12 @@ def log_frames(logger: Logger, methods: dict[str, dict]) -> None:
             logger.experiment.log({"frame": t, **values})
         elif isinstance(logger, TensorBoardLogger):
             logger.log_metrics(values, step=t)
+
+
+def log_verdict(logger: Logger | None, verdict: dict[str, Any]) -> None:
+    """The verdict on a run, in the summary of W&B."""
+    if isinstance(logger, WandbLogger):
+        logger.experiment.summary["verdict"] = str(Verdict(verdict["level"], tuple(verdict["because"])))
 
 
 def log_comparison(logger: Logger, metrics: dict) -> None:

@@ -74,6 +74,13 @@ def relative_error(predicted: np.ndarray, measured: np.ndarray) -> float:
     return float(np.sqrt(np.square(predicted - measured, dtype=np.float64).sum() / norm)) if norm > 0 else np.nan
 
 
+def less_noise(error: float, floor: float) -> float:
+    """A relative error of noisy measurements against what was there to see, given the error that their noise alone
+    makes (`NoiseModel.floor`); 0 where the error is no larger.
+    """
+    return float(np.sqrt(max(error**2 - floor**2, 0.0) / max(1 - floor**2, 1e-6)))
+
+
 def none_if_nan(value: float) -> float | None:
     """A number as a metrics.json may hold it."""
     return None if np.isnan(value) else value

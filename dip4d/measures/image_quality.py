@@ -87,6 +87,7 @@ class ErrorKind:
     words: str
 
 
+NOISE = "noise"  # the row of the errors that noise alone makes
 OURS = "dip"  # the key of ours in a metrics.json, whichever network it is
 ERRORS: dict[str, ErrorKind] = {  # by the key that a metrics.json has for it
     "held_out": ErrorKind("validation_error", "validation rows"),
@@ -180,7 +181,7 @@ def comparison_rows(metrics: dict) -> list[dict[str, Any]]:
     of validation rows and test images.
 
     Means are compared over the same frames: where others are scored at fewer frames than ours, rows such as
-    "dip, at 25 of 100 frames" tell how good ours is at these.
+    "dip, at 25 of 100 frames" tell how good ours is at these. The last row has the errors that noise alone makes.
     """
     rows, methods = [], metrics["methods"]
     for name in methods | metrics["held_out"]:
@@ -191,6 +192,8 @@ def comparison_rows(metrics: dict) -> list[dict[str, Any]]:
                 there = {score: [methods[name][score][t] for t in frames] for score in methods[name]}
                 row = {"method": name + at_frames(len(frames), methods[name])} | _mean_and_worst(there)
                 rows.append(row | dict.fromkeys((kind.words for kind in ERRORS.values()), None))
+    if floors := metrics.get("noise_floor"):
+        rows.append({"method": NOISE} | _mean_and_worst({}) | {k.words: floors.get(n) for n, k in ERRORS.items()})
     return rows
 
 

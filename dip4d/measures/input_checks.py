@@ -26,6 +26,7 @@ _BLANK = 0.25  # share of the usual mass below which an image counts as blank
 _BRIGHT = 0.25  # share of the brightest intensity of an image above which pixels tell where the specimen is
 _THINNEST = 8  # slices that a series must have, and
 _LARGEST_SHARE = 0.2  # of images may differ, for the others to be called healthy
+_SHUFFLES = 50  # of the tilt angles, to see whether the images follow them
 _NAMED = 12  # suspects that a warning describes one by one
 _BACKGROUND = 0.03  # share of the brightest pixel above which a level beside the specimen is a background
 _SPREAD_PER_MAD = 1.4826  # of a normal distribution
@@ -67,6 +68,22 @@ def tilt_axis(images: np.ndarray, angles_deg: np.ndarray) -> tuple[str, float]:
     }
     right, wrong = sorted(left, key=left.__getitem__)
     return right, float(1 - left[right] / left[wrong]) if left[wrong] > 0 else 0.0
+
+
+def disorder(series: TiltSeries) -> float:
+    """What the given tilt angles leave of the moments unexplained, over what the same angles in a random order leave:
+    far below 1 if the images follow their angles, about 1 if not, or if the specimen looks alike from all sides.
+    """
+    lifted = np.stack([_above_background(image) for image in series.images])
+    held = lifted.sum((1, 2), dtype=np.float64) > 0
+    if held.sum() < _FEWEST:
+        return 0.0
+    along, across = (_central_moments(lifted[held].sum(axis, dtype=np.float64)) for axis in (2, 1))
+    theta, time = np.deg2rad(series.angles_deg[held]), np.linspace(-1, 1, len(held))[held]
+    left = lambda angles: _unexplained(along, across, theta=angles, slow=[time, time**2])
+    random = np.random.default_rng(0)
+    usual = float(np.median([left(random.permutation(theta)) for _ in range(_SHUFFLES)]))
+    return left(theta) / usual if usual > 0 else 0.0
 
 
 def _unexplained(along: np.ndarray, across: np.ndarray, *, theta: np.ndarray, slow: list[np.ndarray]) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy.ndimage import convolve1d
 
 from dip4d.tilt_series import TiltSeries
 
@@ -10,6 +13,66 @@ BLOCK_PX = 8  # pixels, over which noise that was smoothed averages like white n
 FEWEST_PAIRS = 5  # of images of one view, from which their differences tell the noise
 FAINT = 0.05  # share of the brightest pixel below which a pixel counts as empty
 SIGMA_PER_MEDIAN = 1.4826  # of the absolute deviations of a normal distribution
+MOST_NUMBERS = 2**22  # of a large series, from which the model is told
+BEND = np.array([1, -2, 1]) / 6**0.5  # of three neighbours; of white noise it keeps the variance, and
+MEAN = np.ones(3) / 3  # of these it is independent
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """The variance of a pixel is ``gain * intensity + offset``: counting and readout (Foi et al., IEEE TIP 17:1737)."""
+
+    gain: float
+    offset: float
+
+    def floor(self, measured: np.ndarray) -> float:
+        """The relative error of a perfect prediction of measured pixels, of any shape: their noise alone. NaN without
+        any intensity.
+        """
+        mean_square = float(np.square(measured, dtype=np.float64).mean()) if measured.size else 0.0
+        return float(np.sqrt(self.mean_variance(measured) / mean_square)) if mean_square > 0 else np.nan
+
+    def mean_variance(self, measured: np.ndarray) -> float:
+        """Of measured pixels, of any shape."""
+        return self.gain * max(float(measured.mean(dtype=np.float64)), 0.0) + self.offset
+
+
+def noise_model(measured: np.ndarray, predicted: np.ndarray, *, views: np.ndarray) -> NoiseModel:
+    """How the noise of images, less their background, grows with their intensity.
+
+    measured: (t, z, s), intensity.
+    predicted: the same images by a reconstruction: what it explains is no noise, sharp edges above all.
+    views: (t,), as `TiltSeries.views`. Where views are repeated, the noise is what images of one view do not share;
+        else what the pixels of small squares of the misfit do not share with any bend along z or s, which takes it for
+        white: noise that was smoothed looks smaller.
+    """
+    differs, shows = _differences(measured, predicted, views=views)
+    some = slice(None, None, 1 + differs.size // MOST_NUMBERS)
+    squares, shows = np.square(differs[some], dtype=np.float64), shows[some].astype(np.float64)
+    faint = shows < FAINT * shows.max()
+    offset = float(squares[faint].mean()) if faint.any() else 0.0
+    bright = float(shows[~faint].sum())
+    gain = max(float((squares[~faint] - offset).sum()) / bright, 0.0) if bright > 0 else 0.0
+    return NoiseModel(gain, offset)
+
+
+def _differences(
+    measured: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    views: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers that are noise of the standard deviation of a pixel, and the intensity where each was measured."""
+    again = np.flatnonzero(np.diff(views) == 0)
+    if len(again) >= FEWEST_PAIRS:
+        before, after = measured[again], measured[again + 1]
+        return ((after - before) / 2**0.5).ravel(), ((before + after) / 2).ravel()
+    differs, shows, shape = measured - predicted, measured, measured.shape[1:]
+    for axis, n in enumerate(shape, start=1):
+        if n >= 3:
+            differs, shows = convolve1d(differs, BEND, axis=axis), convolve1d(shows, MEAN, axis=axis)
+    inside = (slice(None), *(slice(1, -1) if n >= 3 else slice(None) for n in shape))
+    return differs[inside].ravel(), shows[inside].ravel()
 
 
 def noise_level(series: TiltSeries) -> float:

@@ -1,12 +1,14 @@
-"""Resolution by Fourier shell correlation of two reconstructions, for instance from the odd and from the even images.
+"""How fine a reconstruction is: what it predicts of rows that it has not seen, against what was measured there.
 
-It measures what two halves of the data agree on. Each half has half the dose and twice the angular step, so the whole
-is better than it says; what both halves share, the missing wedge, a prior or a mask, makes it say too much.
+Two halves of one series share the prior of the network, and their Fourier shell correlation promises what the volumes
+do not hold. Rows that no fit saw share nothing with it. By the Fourier slice theorem a row tells of a line of the
+slice at its tilt, so all of them tell what the shells of the volumes hold, inside of the tilt range: what the missing
+wedge hides they cannot know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -14,22 +16,43 @@ import numpy as np
 from scipy import fft
 from scipy.signal.windows import tukey
 
-FIXED = 0.143  # Rosenthal and Henderson, J. Mol. Biol. 333:721, 2003
+THRESHOLD = 0.5  # of the correlation with what is free of noise (Rosenthal and Henderson, J. Mol. Biol. 333:721, 2003)
 TAPER = 0.1  # share of each axis over which volumes are faded out, for specimens that reach the border
+BAND = 3  # frequencies that are taken together: of one alone the few unseen rows tell too little
+CERTAIN = 3.0  # standard errors that the signal of a band must be above nothing
 
 
 @dataclass(frozen=True, eq=False)
-class ShellCorrelation:
-    """frequency: (n,), middle of each shell, in cycles per voxel, up to Nyquist. correlation: (n,), -1..1; 0 where a
-    shell is empty. voxels: (n,), of Fourier space in each.
-    """
+class Correlation:
+    """frequency: (n,), in cycles per voxel, up to Nyquist. correlation: (n,), -1..1; NaN where it cannot be told."""
 
     frequency: np.ndarray
     correlation: np.ndarray
-    voxels: np.ndarray
 
 
-def shell_correlation(a: np.ndarray, b: np.ndarray, *, taper: float = 0.0) -> ShellCorrelation:
+def unseen_correlation(predicted: np.ndarray, measured: np.ndarray, *, noise: float) -> Correlation:
+    """The correlation of predicted rows with what measured ones would be without their noise, by frequency along s.
+
+    predicted, measured: (n, s), intensity; rows that the prediction has not seen.
+    noise: mean variance of a measured pixel; it is taken from the power of the measured rows. Where what is left is no
+        more than chance, the correlation cannot be told.
+    """
+    n, bins = measured.shape
+    ours, theirs = (cast(np.ndarray, fft.rfft(rows)) for rows in (predicted, measured))
+    bands = [slice(k, k + BAND) for k in range(1, bins // 2 + 1, BAND)]
+    total = lambda values: np.array([values[:, band].sum(dtype=np.float64) for band in bands])
+    numbers = np.array([n * np.arange(bins // 2 + 1)[band].size for band in bands])
+    cross, own = total(np.real(ours * theirs.conj())), total(np.abs(ours) ** 2)
+    chance = noise * bins * numbers  # power of the noise
+    signal = total(np.abs(theirs) ** 2) - chance
+    told = signal > CERTAIN * chance / np.sqrt(numbers)
+    norm = np.sqrt(np.maximum(own * signal, np.finfo(float).tiny))
+    correlation = np.where(told, np.clip(cross / norm, -1, 1), np.nan)
+    middle = [(band.start + min(band.stop - 1, bins // 2)) / 2 / bins for band in bands]
+    return Correlation(np.array(middle), correlation)
+
+
+def shell_correlation(a: np.ndarray, b: np.ndarray, *, taper: float = 0.0) -> Correlation:
     """Fourier shell correlation of two volumes (z, y, x) of the same shape, which need not be a cube.
 
     taper: share of each axis over which the volumes are faded out at their borders (Tukey window); for volumes whose
@@ -49,38 +72,55 @@ def shell_correlation(a: np.ndarray, b: np.ndarray, *, taper: float = 0.0) -> Sh
     norm = np.sqrt(one * two)
     floor = 1e-14 * max(float(norm.max()), 1e-300)  # shells without any signal, but for rounding
     correlation = np.where(norm > floor, cross / np.maximum(norm, floor), 0)
-    return ShellCorrelation(np.arange(1, count + 1) / max(a.shape), correlation, total(np.ones(shell.shape)))
+    return Correlation(np.arange(1, count + 1) / max(a.shape), correlation)
 
 
-def mean_correlation(a: Iterable[np.ndarray], b: Iterable[np.ndarray], *, taper: float = TAPER) -> ShellCorrelation:
+def mean_correlation(a: Iterable[np.ndarray], b: Iterable[np.ndarray], *, taper: float = TAPER) -> Correlation:
     """`shell_correlation` of two movies of the same frames, one or more, averaged over them."""
     frames = [shell_correlation(x, y, taper=taper) for x, y in zip(a, b, strict=True)]
     return replace(frames[0], correlation=np.mean([f.correlation for f in frames], axis=0))
 
 
-def record(fsc: ShellCorrelation, pixel_nm: float | None) -> dict[str, Any]:
-    """The curve and the resolutions, for a metrics.json: in nm, or in voxels where their size is unknown.
+def resolution_nm(found: Correlation, voxel_nm: float, *, threshold: float = THRESHOLD) -> tuple[float, bool]:
+    """The full period, in nm, at which the correlation first falls below a threshold; and whether it may be finer.
 
-    fixed, half_bit: the resolution at each threshold; None where even the coarsest shell is below it. frequency: in
-    cycles per nm or per voxel. half_bit_curve: the threshold of each shell.
+    Between frequencies it is interpolated. It may be finer where the correlation is above the threshold as far as it
+    can be told: up to Nyquist, or to where noise hides the rest. Infinite if the coarsest is below already. Give
+    voxel_nm=1 for voxels.
+    """
+    frequency, above = found.frequency, found.correlation - threshold
+    bad = np.flatnonzero(~(above >= 0))
+    k = int(bad[0]) if len(bad) else len(above)
+    if k == 0:
+        return float("inf"), False
+    if k == len(above) or np.isnan(above[k]):
+        return float(voxel_nm / frequency[k - 1]), True
+    share = above[k - 1] / (above[k - 1] - above[k])
+    return float(voxel_nm / (frequency[k - 1] + share * (frequency[k] - frequency[k - 1]))), False
+
+
+def record(found: Correlation, pixel_nm: float | None) -> dict[str, Any]:
+    """The curve and the resolution, for a metrics.json: in nm, or in voxels where their size is unknown.
+
+    resolution: None where even the coarsest frequency is below the threshold. or_finer: as by `resolution_nm`.
+    frequency: in cycles per nm or per voxel. correlation: None where it cannot be told.
     """
     size = 1.0 if pixel_nm is None else pixel_nm
-    found = {"fixed": resolution_nm(fsc, size), "half_bit": resolution_nm(fsc, size, threshold=half_bit)}
+    value, or_finer = resolution_nm(found, size)
     return {
         "unit": "voxels" if pixel_nm is None else "nm",
-        **{name: value if np.isfinite(value) else None for name, value in found.items()},
-        "frequency": (fsc.frequency / size).tolist(),
-        "correlation": fsc.correlation.tolist(),
-        "half_bit_curve": half_bit(fsc.voxels).tolist(),
+        "resolution": value if np.isfinite(value) else None,
+        "or_finer": or_finer,
+        "frequency": (found.frequency / size).tolist(),
+        "correlation": [None if np.isnan(c) else c for c in found.correlation.tolist()],
     }
 
 
-def in_words(found: dict[str, Any], threshold: str) -> str:
-    """The resolution of a `record` at the threshold `fixed` or `half_bit`, with its unit."""
-    value, finest = found[threshold], 1 / found["frequency"][-1]
-    if value is None:
+def in_words(found: dict[str, Any]) -> str:
+    """The resolution of a `record`, with its unit."""
+    if found["resolution"] is None:
         return "none"
-    return f"{value:.3g} {found['unit']}" + (" or finer (Nyquist)" if value <= finest * (1 + 1e-9) else "")
+    return f"{found['resolution']:.3g} {found['unit']}" + (" or finer" if found["or_finer"] else "")
 
 
 def _window(shape: tuple[int, ...], taper: float) -> np.ndarray:
@@ -99,37 +139,3 @@ def _shells(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     shell[shell > longest // 2] = 0
     twice = np.where((x == 0) | ((shape[2] % 2 == 0) & (x == x.max())), 1.0, 2.0)
     return shell, np.broadcast_to(twice, shell.shape)
-
-
-def half_bit(voxels: np.ndarray) -> np.ndarray:
-    """The half-bit threshold for shells of so many voxels (van Heel and Schatz, J. Struct. Biol. 151:250, 2005).
-
-    Voxels of Fourier space are counted with their mirror images, which tell nothing new: half of them count.
-    """
-    root = np.sqrt(np.maximum(voxels / 2, 1))
-    return np.minimum((0.2071 + 1.9102 / root) / (1.2071 + 0.9102 / root), 1.0)
-
-
-def resolution_nm(
-    fsc: ShellCorrelation, voxel_nm: float, *, threshold: float | Callable[[np.ndarray], np.ndarray] = FIXED
-) -> float:
-    """The full period, in nm, at which the correlation first falls below the threshold: a number, or `half_bit`.
-
-    Between shells it is interpolated. Two voxels (Nyquist) if it never falls below; infinite if the coarsest shell is
-    below already. Give voxel_nm=1 for voxels.
-    """
-    level = threshold(fsc.voxels) if callable(threshold) else np.full(len(fsc.voxels), threshold)
-    above = fsc.correlation - level
-    below = np.flatnonzero(above < 0)
-    if len(below) == 0:
-        return float(voxel_nm / fsc.frequency[-1])
-    k = int(below[0])
-    if k == 0:
-        return float("inf")
-    share = above[k - 1] / (above[k - 1] - above[k])
-    return float(voxel_nm / (fsc.frequency[k - 1] + share * (fsc.frequency[k] - fsc.frequency[k - 1])))
-
-
-def odd_and_even(frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two halves of a series for the correlation: images 0, 2, 4, ... and 1, 3, 5, ..."""
-    return np.arange(0, frames, 2), np.arange(1, frames, 2)

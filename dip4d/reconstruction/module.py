@@ -232,14 +232,18 @@ class DIP4D(L.LightningModule):
         return relative_error(cast(Tensor, sum(of_batches)))
 
     @torch.no_grad()
-    def image(self, data: TiltRows, frame: int, *, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """An image as the volume (Z, Y, X) of its time predicts it, and as measured: (z, s) each, on the CPU.
+    def image(self, data: TiltRows, frame: int, *, volume: Tensor, turn_deg: float = 0.0) -> tuple[Tensor, Tensor]:
+        """An image as a volume predicts it, and as measured: (z, s) each, on the CPU. Refined poses apply to both.
 
-        Refined poses apply to both.
+        data: the rows.
+        frame: its number.
+        volume: (Z, Y, X), at its time.
+        turn_deg: by so much farther the specimen is tilted in the prediction.
         """
         z = torch.arange(len(data.rows))
         rows, shift = self.posed(z.float().to(self.device), data.rows_at(z, [frame]).to(self.device))
-        projected = self.microscope.project(volume.to(self.device)[:, None], rows.angles, shift=shift)
+        angles = rows.angles + math.radians(turn_deg)
+        projected = self.microscope.project(volume.to(self.device)[:, None], angles, shift=shift)
         predicted, measured = (rows.masked(v.float())[:, 0].cpu() for v in (projected, rows.values))
         return predicted, measured
 

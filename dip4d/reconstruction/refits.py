@@ -1,4 +1,4 @@
-"""Further fits of a series that has been fitted: members for its uncertainty, halves for its resolution."""
+"""Further fits of a series that has been fitted: members for its uncertainty."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ import dataclasses
 from collections.abc import Sequence
 
 import lightning as L
-import numpy as np
-import torch
 
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
-from dip4d.measures.resolution import odd_and_even
 from dip4d.reconstruction.fit import Fit, fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
-from dip4d.reconstruction.split import Split, rows_of
+from dip4d.reconstruction.split import Split
 from dip4d.reconstruction.uncertainty import half_of_rows
 
-MEMBER_SHARE = 0.2  # of the steps and of the time of the fit are those of one member,
-HALF_SHARE = 0.5  # and these of the fit to one half of the images
+MEMBER_SHARE = 0.2  # of the steps and of the time of the fit are those of one member
 
 
 def fit_members(
@@ -57,32 +53,6 @@ def fit_members(
     return found
 
 
-def fit_halves(done: Fit, settings: Config, *, callbacks: Sequence[L.Callback] = ()) -> list[Fit]:
-    """A network fitted to the even images and one to the odd ones, of those that the fit has seen.
-
-    Each begins from weights of its own: going on from the fitted ones, which know both halves, they would agree too
-    well. In `HALF_SHARE` of the steps, on all rows of their images, with the poses that the fit has found.
-    """
-    series, found = done.data.series, []
-    frames, n_z, _ = series.shape
-    seen = np.setdiff1d(np.arange(frames), done.data.split.test_images)
-    for k, half in enumerate(odd_and_even(len(seen))):
-        own = _settings(settings, steps=_share(HALF_SHARE, done.steps), seed=settings.run.seed + 1 + k)
-        others = rows_of(np.setdiff1d(np.arange(frames), seen[half]).tolist(), (n_z, frames))
-        torch.manual_seed(own.run.seed)
-        found.append(
-            fit(
-                series,
-                Split(torch.zeros_like(others), others),
-                settings=own,
-                motion=_motion(done.module),
-                callbacks=callbacks,
-                begin=lambda half: _keep_poses(half, done.module),
-            )
-        )
-    return found
-
-
 def _share(share: float, steps: int) -> int:
     return max(1, round(share * steps))
 
@@ -91,14 +61,6 @@ def _settings(settings: Config, *, steps: int, seed: int) -> Config:
     """The settings for so many steps from another seed."""
     replace = dataclasses.replace
     return replace(settings, train=replace(settings.train, steps=steps), run=replace(settings.run, seed=seed))
-
-
-def _keep_poses(module: DIP4D, fitted: DIP4D) -> None:
-    """Gives a module the poses that a fit has found, for good."""
-    if fitted.poses is not None:
-        assert module.poses is not None
-        module.poses.load_state_dict(fitted.poses.state_dict())
-        module.poses.requires_grad_(False)
 
 
 def _motion(module: DIP4D) -> RigidMotion | None:

@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from dip4d.errors import InputError
-from dip4d.measures.image_quality import ERRORS, SCORES, at_frames, comparison_rows, scored_frames
-from dip4d.measures.resolution import FIXED, in_words
+from dip4d.measures.image_quality import ERRORS, NOISE, SCORES, at_frames, comparison_rows, scored_frames
+from dip4d.measures.resolution import THRESHOLD, in_words
+from dip4d.measures.verdict import Verdict
 from dip4d.report.style import FAINT, INK, KEPT_ASIDE, OURS, label, line_of, names_of, new_figure
 from dip4d.run_folder import FIGURES, ORTHOSLICES, read_metrics
 
-TABLE_WIDTH, SCORE_WIDTH = 78, 16  # columns of text, and as many more for each score
+TABLE_WIDTH, SCORE_WIDTH = 96, 16  # columns of text, and as many more for each score
 
 
 def print_table(metrics: dict, title: str = "") -> None:
@@ -37,8 +38,21 @@ def print_table(metrics: dict, title: str = "") -> None:
     Console(width=TABLE_WIDTH + SCORE_WIDTH * len(SCORES)).print(table)
 
 
+def trust_lines(metrics: dict) -> list[str]:
+    """How far to trust a run: its resolution and its verdict, where it has them, a line each."""
+    lines = []
+    if found := metrics.get("resolution"):
+        told = in_words(found)
+        lines.append(f"Resolution: {told}, from rows that were not fitted; what the missing wedge hides it cannot know")
+    if verdict := metrics.get("verdict"):
+        lines.append(f"Verdict: {Verdict(verdict['level'], tuple(verdict['because']))}")
+    return lines
+
+
 def _method(row: str, metrics: dict) -> str:
     """The name of a row of `comparison_rows` in words, with its frames where they are not all."""
+    if row == NOISE:
+        return "the noise alone"
     name, _, at = row.partition(", ")
     scores = metrics["methods"].get(name, {})
     frames, every = len(scored_frames(scores)), max((len(scores.get(s, ())) for s in SCORES), default=0)
@@ -60,10 +74,10 @@ def draw_figures(run: Path) -> list[Path]:
 
 
 def draw_diagnostics(metrics: dict, path: Path) -> Path:
-    """What tells without truth how good a run is: residual of each image, mass against time, errors, and the
-    Fourier shell correlation where it was measured.
-    """
-    panels = {"mass": _draw_mass, "errors": _draw_errors} | ({"fsc": _draw_fsc} if "resolution" in metrics else {})
+    """What tells without truth how good a run is: residual of each image, mass against time, errors, resolution."""
+    panels = {"mass": _draw_mass, "errors": _draw_errors} | (
+        {"resolution": _draw_resolution} if metrics.get("resolution") else {}
+    )
     figure = new_figure(5 * len(panels), 7)
     axes = figure.subplot_mosaic([["residual"] * len(panels), list(panels)])
     for name, draw in ({"residual": _draw_residual} | panels).items():
@@ -133,23 +147,24 @@ def _draw_errors(axis: Axes, metrics: dict) -> None:
     axis.set_title("Relative error of what was not fitted", loc="left")
 
 
-def _draw_fsc(axis: Axes, metrics: dict) -> None:
+def _draw_resolution(axis: Axes, metrics: dict) -> None:
     found = metrics["resolution"]
-    frequency, fixed = found["frequency"], [FIXED] * len(found["frequency"])
-    axis.plot(frequency, found["correlation"], color=OURS, linewidth=2)
-    for key, name, level, line in (
-        ("fixed", f"{FIXED:g}", fixed, "--"),
-        ("half_bit", "half-bit", found["half_bit_curve"], ":"),
-    ):
-        axis.plot(frequency, level, line, color=INK, linewidth=1.2, label=f"{name}: {in_words(found, key)}")
-        if found[key] is not None:
-            axis.axvline(1 / found[key], linestyle=line, color=INK, linewidth=0.8, alpha=0.5)
+    frequency, correlation = found["frequency"], np.array(found["correlation"], float)
+    axis.plot(frequency, correlation, "o-", color=OURS, linewidth=2, markersize=3)
+    axis.axhline(THRESHOLD, linestyle="--", color=INK, linewidth=1.2, label=f"{THRESHOLD:g}: {in_words(found)}")
+    hidden = np.isnan(correlation)
+    if hidden.any():
+        axis.axvspan(
+            frequency[int(hidden.argmax())], frequency[-1], color=FAINT, alpha=0.4, label="hidden by the noise"
+        )
+    if found["resolution"] is not None:
+        axis.axvline(1 / found["resolution"], linestyle="--", color=INK, linewidth=0.8, alpha=0.5)
     axis.set(
         xlabel=f"spatial frequency (1/{found['unit'].removesuffix('s')})",
         xlim=(0, frequency[-1]),
-        ylim=(min(0, *found["correlation"]) - 0.05, 1.05),
+        ylim=(min(0, *correlation[~hidden]) - 0.05, 1.05),
     )
-    axis.set_title("Fourier shell correlation, even and odd images", loc="left", fontsize=11)
+    axis.set_title("Correlation with rows that were not fitted", loc="left", fontsize=11)
     axis.legend(frameon=False, fontsize=8, loc="lower left")
 
 
@@ -229,7 +244,9 @@ def summarise(runs: Sequence[Path]) -> list[Path]:
     """Prints the table and draws the figures of each run, and one figure of all when there are several."""
     drawn = []
     for run in runs:
-        print_table(read_metrics(run), title=str(run))
+        metrics = read_metrics(run)
+        print_table(metrics, title=str(run))
+        print("\n".join(trust_lines(metrics)))
         drawn += draw_figures(run)
     scored = {run.name: read_metrics(run) for run in runs}
     scored = {name: m for name, m in scored.items() if m["methods"].get("dip", {}).get("psnr")}

@@ -46,9 +46,7 @@ def test_the_shares_leave_time_for_alignment_and_writing():
 def test_further_fits_take_their_part_of_the_time():
     minutes = "train.max_minutes=10"
     alone = Budget.of(load_config([minutes])).fit.seconds
-    for more, fits in ((["uncertainty.members=5"], 2), (["compare.resolution=true"], 2),
-                       (["uncertainty.members=5", "compare.resolution=true"], 3)):  # fmt: skip
-        assert Budget.of(load_config([minutes, *more])).fit.seconds == pytest.approx(alone / fits)
+    assert Budget.of(load_config([minutes, "uncertainty.members=5"])).fit.seconds == pytest.approx(alone / 2)
 
 
 def test_what_comes_before_the_fit_does_not_starve_it(tmp_path, small, monkeypatch):

@@ -76,7 +76,7 @@ def test_each_network_fits(tmp_path, small, name):
         folder = tmp_path / str(steps)
         rate = {"dipster": ["train.learning_rate=1e-3"]}.get(name, [])  # its own is made for hours
         arguments = [*small, f"network={name}", *rate, f"train.steps={steps}", "train.slices=4", "compare.methods=[]"]
-        assert main(["reconstruct", *arguments, f"run.dir={folder}", "train.max_minutes=null"]) == 0
+        assert main(["reconstruct", *arguments, f"run.dir={folder}", "train.max_minutes=null"]) in (0, 3)
         metrics = read_metrics(folder)
         assert metrics["network"] == {"name": name, "label": NETWORKS[name].label}
         return metrics["held_out"]["dip"]

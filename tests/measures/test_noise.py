@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from dip4d.measures.noise import noise_level
+from dip4d.measures.consistency import less_noise, relative_error
+from dip4d.measures.noise import noise_level, noise_model
+from dip4d.simulation.simulate import add_noise, simulate
 from dip4d.tilt_series import TiltSeries
 
 SMOOTH_ROWS = np.sin(np.linspace(0, 3, 64)) * 10 + 5
@@ -26,3 +28,29 @@ def test_where_views_are_repeated_smoothing_does_not_hide_the_noise(smoothed):
     assert noise_level(TiltSeries(images, np.repeat(np.arange(20), 2))) == pytest.approx(0.7, rel=0.25)
     if smoothed:
         assert noise_level(TiltSeries(images, np.arange(40))) < 0.2
+
+
+@pytest.mark.parametrize(("counts", "readout"), [(50, 0.0), (500, 0.0), (500, 0.3)])
+def test_the_floor_is_the_error_of_a_perfect_prediction(counts, readout):
+    series, _ = simulate("nanocage", 32, frames=40, n_z=16, peak_counts=0, seed=3)
+    measured = add_noise(series.images, counts, seed=0)
+    measured = measured + readout * np.random.default_rng(1).normal(size=measured.shape)
+    true = relative_error(series.images, measured)
+    for predicted in (series.images, 0.9 * series.images):  # a poor one as well
+        model = noise_model(measured, predicted, views=np.arange(40))
+        assert model.floor(measured) == pytest.approx(true, rel=0.1)
+    assert model.gain == pytest.approx(float(series.images.max()) / counts, rel=0.25)
+    assert model.offset == pytest.approx(readout**2, rel=0.2, abs=0.02)
+    error = relative_error(0.9 * series.images, measured)
+    assert less_noise(error, model.floor(measured)) == pytest.approx(0.1, rel=0.2)
+
+
+def test_repeated_views_tell_the_noise_without_any_prediction():
+    images = SMOOTH_ROWS + np.random.default_rng(0).normal(0, 0.7, (40, 30, 64))
+    model = noise_model(images, 0 * images, views=np.repeat(np.arange(20), 2))
+    assert model.mean_variance(images) == pytest.approx(0.49, rel=0.05)
+
+
+def test_nothing_has_no_floor():
+    nothing = np.zeros((3, 4, 8))
+    assert np.isnan(noise_model(nothing, nothing, views=np.arange(3)).floor(nothing))

@@ -1,4 +1,4 @@
-"""Fourier shell correlation, on volumes whose resolution is known."""
+"""Correlation by frequency, on rows and volumes whose resolution is known."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from dip4d.measures.resolution import (
-    half_bit,
+    Correlation,
     in_words,
     mean_correlation,
-    odd_and_even,
     record,
     resolution_nm,
     shell_correlation,
+    unseen_correlation,
 )
 
 
@@ -31,13 +31,13 @@ def low_passed(volume: np.ndarray, cutoff: float) -> np.ndarray:
 def test_identical_volumes_agree_up_to_nyquist(shape):
     fsc = shell_correlation(noise(0, shape), 3 * noise(0, shape) + 7)
     np.testing.assert_allclose(fsc.correlation, 1)
-    assert resolution_nm(fsc, 0.5) == pytest.approx(1.0, rel=0.05)
+    assert resolution_nm(fsc, 0.5) == (pytest.approx(1.0, rel=0.05), True)
 
 
 def test_independent_noise_does_not_agree():
     fsc = shell_correlation(noise(0), noise(1))
     assert np.abs(fsc.correlation[4:]).max() < 0.2
-    assert resolution_nm(fsc, 1.0, threshold=half_bit) > 8
+    assert resolution_nm(fsc, 1.0)[0] > 8
 
 
 def test_opposite_volumes_correlate_negatively():
@@ -45,46 +45,25 @@ def test_opposite_volumes_correlate_negatively():
 
 
 @pytest.mark.parametrize("cutoff", [0.15, 0.25, 0.4])
-@pytest.mark.parametrize("threshold", [0.143, half_bit])
+@pytest.mark.parametrize("threshold", [0.143, 0.5])
 def test_agreement_up_to_a_known_frequency(cutoff, threshold):
     """Two volumes that share what lies below a frequency, with independent noise above it."""
     shared = low_passed(noise(0, (48, 48, 48)), cutoff)
     a, b = (shared + n - low_passed(n, cutoff) for n in (noise(1, shared.shape), noise(2, shared.shape)))
     fsc = shell_correlation(a, b)
-    assert resolution_nm(fsc, 2.0, threshold=threshold) == pytest.approx(2.0 / cutoff, rel=0.1)
+    assert resolution_nm(fsc, 2.0, threshold=threshold) == (pytest.approx(2.0 / cutoff, rel=0.1), False)
 
 
 def test_signal_to_noise_sets_the_correlation():
     """With the spectral ratio of signal to noise r in each half, the correlation is r / (1 + r)."""
     signal = noise(0, (48, 48, 48))
     fsc = shell_correlation(signal + noise(1, signal.shape), signal + noise(2, signal.shape))
-    assert np.average(fsc.correlation, weights=fsc.voxels) == pytest.approx(0.5, abs=0.02)
-
-
-def test_shells_hold_every_voxel_once():
-    n = 16
-    fsc = shell_correlation(noise(0, (n, n, n)), noise(1, (n, n, n)))
-    grid = np.stack(np.meshgrid(*[np.fft.fftfreq(n) * n] * 3, indexing="ij"))
-    radius = np.rint(np.sqrt((grid**2).sum(0)))
-    assert fsc.voxels.sum() == ((radius >= 1) & (radius <= n // 2)).sum()
-
-
-def test_half_bit_falls_with_the_size_of_the_shell():
-    levels = half_bit(np.array([2, 20, 200, 1e9]))
-    assert levels[0] == pytest.approx(1.0)
-    assert (np.diff(levels) < 0).all()
-    assert levels[-1] == pytest.approx(0.2071 / 1.2071, rel=1e-3)
+    assert np.average(fsc.correlation, weights=fsc.frequency**2) == pytest.approx(0.5, abs=0.02)
 
 
 def test_volumes_of_different_shapes_are_refused():
     with pytest.raises(ValueError, match="one shape"):
         shell_correlation(noise(0), noise(0, (16, 32, 32)))
-
-
-def test_halves():
-    odd, even = odd_and_even(5)
-    assert odd.tolist() == [0, 2, 4]
-    assert even.tolist() == [1, 3]
 
 
 def test_a_movie_has_the_mean_of_its_frames():
@@ -94,13 +73,47 @@ def test_a_movie_has_the_mean_of_its_frames():
     np.testing.assert_allclose(mean.correlation, np.mean(frames, axis=0))
 
 
+def rows(cutoff: float, *, noise: float, seed: int = 0, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and measured rows: the first lack what the specimen has beyond a frequency, the second are noisy."""
+    random = np.random.default_rng(seed)
+    true = random.normal(size=(count, 64))
+    kept = np.fft.rfftfreq(64) < cutoff
+    predicted = np.fft.irfft(np.fft.rfft(true) * kept, 64)
+    return predicted, true + noise * random.normal(size=true.shape)
+
+
+@pytest.mark.parametrize("cutoff", [0.15, 0.3])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_unseen_rows_tell_the_resolution_whatever_their_noise(cutoff, noise):
+    found = unseen_correlation(*rows(cutoff, noise=noise), noise=noise**2)
+    np.testing.assert_allclose(found.correlation[found.frequency < cutoff - 0.04], 1, atol=0.1)
+    assert resolution_nm(found, 1.0) == (pytest.approx(1 / cutoff, rel=0.2), False)
+
+
+def test_what_noise_hides_is_not_claimed():
+    """The specimen has nothing beyond a frequency, and nor has the prediction: nobody can tell."""
+    predicted, _ = rows(0.2, noise=0.0)
+    measured = predicted + np.random.default_rng(5).normal(size=predicted.shape)
+    found = unseen_correlation(predicted, measured, noise=1.0)
+    assert np.isnan(found.correlation[found.frequency > 0.24]).all()
+    value, or_finer = resolution_nm(found, 1.0)
+    assert or_finer
+    assert 1 / value < 0.24
+
+
+def test_a_prediction_that_is_noise_has_no_resolution():
+    _, measured = rows(0.5, noise=0.0)
+    found = unseen_correlation(np.random.default_rng(3).normal(size=measured.shape), measured, noise=0.0)
+    assert record(found, 1.0)["resolution"] is None
+
+
 def test_the_record_is_in_nm_or_in_voxels():
-    shared = low_passed(noise(0), 0.25)
-    fsc = shell_correlation(shared + 0.01 * noise(1), shared + 0.01 * noise(2))
-    nm, voxels = record(fsc, 0.5), record(fsc, None)
-    assert nm["fixed"] == pytest.approx(0.5 / 0.25, rel=0.1)
-    assert voxels["fixed"] == pytest.approx(1 / 0.25, rel=0.1)
-    assert max(nm["frequency"]) == pytest.approx(1.0)  # Nyquist, cycles per nm
-    assert in_words(voxels, "fixed") == f"{voxels['fixed']:.3g} voxels"
-    assert in_words(record(shell_correlation(noise(0), noise(0)), 0.5), "fixed") == "1 nm or finer (Nyquist)"
-    assert in_words(record(shell_correlation(shared, -shared), 0.5), "half_bit") == "none"
+    found = Correlation(np.array([0.1, 0.2, 0.3, 0.4]), np.array([1.0, 0.9, 0.1, np.nan]))
+    nm, voxels = record(found, 0.5), record(found, None)
+    assert voxels["resolution"] == pytest.approx(1 / 0.25)
+    assert nm["resolution"] == pytest.approx(0.5 / 0.25)
+    assert nm["frequency"] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert nm["correlation"] == [1.0, 0.9, 0.1, None]
+    assert (in_words(nm), in_words(voxels)) == ("2 nm", "4 voxels")
+    assert in_words(record(Correlation(found.frequency, np.array([1, 1, np.nan, np.nan])), None)) == "5 voxels or finer"
+    assert in_words(record(Correlation(found.frequency, np.zeros(4)), None)) == "none"

@@ -1,4 +1,4 @@
-"""Further fits: members go on from the fit with half of its rows, halves share no image, and none sees a test image."""
+"""Further fits: members go on from the fit with half of its rows, and none sees a test image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from dip4d.config.load import load_config
 from dip4d.reconstruction.fit import Fit, fit
-from dip4d.reconstruction.refits import HALF_SHARE, MEMBER_SHARE, fit_halves, fit_members
+from dip4d.reconstruction.refits import MEMBER_SHARE, fit_members
 from dip4d.reconstruction.split import choose_split
 from dip4d.simulation.simulate import simulate
 from tests.helpers import same
@@ -20,10 +20,6 @@ CONFIG = load_config([*SMALL_FIT, "trainer.accelerator=cpu"])
 def done() -> Fit:
     series, _ = simulate("nanostar", 16, frames=12, scheme="grs", peak_counts=500, seed=2)
     return fit(series, choose_split(series, 0.1, test_images=0.1), settings=CONFIG)
-
-
-def seen_images(of: Fit) -> set[int]:
-    return set(of.data.fitted.flatten().tolist())
 
 
 def test_members_see_half_of_the_rows_each_and_none_that_is_kept_aside(done):
@@ -46,14 +42,3 @@ def test_a_member_begins_from_the_weights_of_the_fit(done):
     for name, value in member.module.state_dict().items():
         torch.testing.assert_close(value, before[name], rtol=0, atol=1e-4)
     assert same(done.module.state_dict(), before)  # the fit itself stays as it is
-
-
-def test_halves_share_no_image_and_begin_from_weights_of_their_own(done):
-    even, odd = fit_halves(done, CONFIG)
-    assert even.steps == odd.steps == round(HALF_SHARE * 20)
-    assert not seen_images(even) & seen_images(odd)
-    assert seen_images(even) | seen_images(odd) == set(range(12)) - set(done.data.split.test_images)
-    for half in (even, odd):
-        assert not half.data.split.validation_rows.any()
-        pattern = half.module.network.decoder.pattern
-        assert (pattern - done.module.network.decoder.pattern).abs().mean() > 0.1
