@@ -31,3 +31,25 @@ def remove_unobservable_shift(
     """
     basis = tilt_basis(angles_deg, constant=axis)
     return z - z.mean(), s - basis @ np.linalg.lstsq(basis, s, rcond=1e-6)[0]
+
+
+def remove_slow_motion(
+    z: np.ndarray,
+    s: np.ndarray,
+    *,
+    angles_deg: np.ndarray,
+    tau: np.ndarray,
+    functions: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements less a slow motion of the specimen, which may be real, in each direction of space.
+
+    z, s: (t,), displacement of each image along and across the tilt axis, pixels.
+    angles_deg: (t,), tilt angles, degrees.
+    tau: (t,), times, 0..1.
+    functions: how many cosines of time the motion may be made of; of 1, the place of the specimen, s keeps nothing that
+        `remove_unobservable_shift` takes.
+    """
+    slow = np.cos(np.pi * np.arange(functions) * tau[:, None])
+    across = (slow[:, :, None] * tilt_basis(angles_deg)[:, None]).reshape(len(tau), -1)
+    left = lambda values, basis: values - basis @ np.linalg.lstsq(basis, values, rcond=1e-3)[0]
+    return left(z, slow), left(s, across)

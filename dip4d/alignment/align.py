@@ -39,10 +39,11 @@ from dip4d.alignment.residual import common_rows, sirt_residual
 from dip4d.alignment.shifts import Shifts, apply, matching_scales, on_binned_images, on_full_images
 from dip4d.conventional.series import seconds_of_iteration
 from dip4d.measures.consistency import outliers
-from dip4d.tilt_geometry import remove_unobservable_shift
+from dip4d.tilt_geometry import remove_slow_motion
 from dip4d.tilt_series import TiltSeries
 
 ROUNDS = 10  # of projection matching at each scale, at most
+SLOW_FUNCTIONS = 3  # cosines of time that a real motion of the specimen may be made of, in each direction of space
 MATCHING_SHARE = 0.8  # of the time of an alignment that is limited is for the choice of the window and the rounds
 
 
@@ -105,13 +106,16 @@ def aligned_if_better(
 ) -> tuple[TiltSeries, Shifts] | None:
     """The series, less its background, with every image put where the others say that it belongs; and the shifts.
 
-    As `align`, but the brightness stays as it is, and so do the direction of the tilt axis and the place of the
-    specimen, which no method can know. None if SIRT fits the images less well afterwards.
+    As `align`, but the brightness stays as it is, and so do the direction of the tilt axis and any slow motion of the
+    specimen, which may be real: only jumps are taken out. None if SIRT fits the images less well afterwards.
     """
     _, shifts, found = align(series, normalise=False, rotation_deg=0.0, seconds=seconds, report=report)
     if found["sirt_residual_after"] > found["sirt_residual_before"]:
         return None
-    shifts = Shifts(*remove_unobservable_shift(shifts.z, shifts.across, angles_deg=series.angles_deg))
+    z, s = remove_slow_motion(
+        shifts.z, shifts.across, angles_deg=series.angles_deg, tau=series.tau, functions=SLOW_FUNCTIONS
+    )
+    shifts = Shifts(z, s)
     return apply(series, shifts), shifts
 
 

@@ -19,8 +19,8 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
+from functools import cached_property, partial
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -33,9 +33,9 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.indices import evenly, window
 from dip4d.measures.consistency import error_without_noise, none_if_nan, relative_error
 from dip4d.measures.image_quality import psnr_from_mse
+from dip4d.measures.noise import NoiseModel, noise_model
 from dip4d.projector import Geometry, Projector
 from dip4d.simulation.schemes import incremental
-from dip4d.simulation.simulate import add_noise
 from dip4d.tilt_series import TiltSeries
 
 Result = TypeVar("Result")
@@ -79,7 +79,8 @@ class Conventional:
     truth: (t, z, y, x), or None.
     iterations: the most to try.
     windows: the widths to try, images.
-    peak_counts: counts at the brightest pixel of the series that a frozen frame is reconstructed from, 0 for no noise.
+    peak_counts: at the brightest pixel of the images without noise, of the series that a frozen frame is reconstructed
+        from, 0 for no noise; None for the noise of this series, as what its images leave of the truth tells it.
     seed: of that noise.
     device: where it is reconstructed.
     seconds: about how long the choice of the settings of one method may take, and its validation error again; what is
@@ -96,7 +97,7 @@ class Conventional:
         truth: np.ndarray | None = None,
         iterations: int,
         windows: Sequence[int],
-        peak_counts: float = 0.0,
+        peak_counts: float | None = None,
         seed: int = 0,
         device: torch.device | str = "cpu",
         seconds: float = math.inf,
@@ -193,9 +194,18 @@ class Conventional:
             raise ValueError("a frozen specimen needs the truth")
         A = self._operator(torch.from_numpy(np.deg2rad(incremental(self.frames, self.max_angle))).to(self.device))
         images = A(torch.from_numpy(self.truth[t]).to(self.device)).transpose(0, 1).cpu().numpy()
-        peak = self.statistics.peak_intensity
-        noisy = add_noise(images, self.peak_counts, seed=self.seed + 1 + t, peak_intensity=peak)
+        noisy = self.frozen_noise.added_to(images, seed=self.seed + 1 + t)
         return A, torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
+
+    @cached_property
+    def frozen_noise(self) -> NoiseModel:
+        """Of the images of a frozen frame. Needs the truth."""
+        truth = cast(np.ndarray, self.truth)
+        image = lambda t: self._operator(self.angles[[t]])(torch.from_numpy(truth[t]).to(self.device))[:, 0]
+        clean = torch.stack(list(self.each(image, range(self.frames)))).cpu().numpy()
+        if self.peak_counts is None:
+            return noise_model(self.rows.transpose(0, 1).cpu().numpy(), clean, views=self.views)
+        return NoiseModel(float(clean.max()) / self.peak_counts if self.peak_counts else 0.0, 0.0)
 
     def _frozen(self, name: str, algorithm: Algorithm) -> Baseline:
         taken = dict(zip(self.looks, self.each(self.frozen_series, self.looks), strict=True))

@@ -198,7 +198,7 @@ def conventional_of(
         truth=inputs.truth,
         iterations=iterations,
         windows=config.compare.windows,
-        peak_counts=config.simulate.peak_counts if config.data.path is None else 0.0,
+        peak_counts=config.simulate.peak_counts if config.data.path is None else None,
         seed=config.run.seed,
         seconds=budget.search_seconds,
         device=device_of(config),

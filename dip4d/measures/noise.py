@@ -32,6 +32,17 @@ class NoiseModel:
         mean_square = float(np.square(measured, dtype=np.float64).mean()) if measured.size else 0.0
         return float(np.sqrt(self.mean_variance(measured) / mean_square)) if mean_square > 0 else np.nan
 
+    def added_to(self, images: np.ndarray, *, seed: int) -> np.ndarray:
+        """Images (t, z, s), intensity, with such noise, drawn from (seed, frame) for each image."""
+        noisy = images.copy()
+        for frame, image in enumerate(images):
+            random = np.random.default_rng((seed, frame))
+            if self.gain:
+                noisy[frame] = random.poisson(np.maximum(image, 0) / self.gain) * self.gain
+            if self.offset:
+                noisy[frame] += random.normal(0, self.offset**0.5, image.shape)
+        return noisy.astype(np.float32)
+
     def mean_variance(self, measured: np.ndarray) -> float:
         """Of measured pixels, of any shape."""
         return self.gain * max(float(measured.mean(dtype=np.float64)), 0.0) + self.offset

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from dip4d.measures.noise import NoiseModel
 from dip4d.projector import Geometry, Projector
 from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.specimens import SPECIMENS
@@ -19,22 +20,13 @@ from dip4d.tilt_series import TiltSeries
 SUPERSAMPLING = 2
 
 
-def add_noise(images: np.ndarray, peak_counts: float, *, seed: int, peak_intensity: float | None = None) -> np.ndarray:
+def add_noise(images: np.ndarray, peak_counts: float, *, seed: int) -> np.ndarray:
     """Poisson noise of `peak_counts` counts at the brightest pixel (0: none), drawn from (seed, frame) for each image.
 
     images: (t, z, s), intensity.
-    peak_counts: counts at the pixel of `peak_intensity`.
-    seed: with the number of the frame, the seed of its noise.
-    peak_intensity: the intensity that gets `peak_counts` counts; the maximum of the images if None.
     """
-    if peak_counts == 0:
-        return images
-    counts_per_intensity = peak_counts / (images.max() if peak_intensity is None else peak_intensity)
-    noisy = [
-        np.random.default_rng((seed, frame)).poisson(image * counts_per_intensity) / counts_per_intensity
-        for frame, image in enumerate(images)
-    ]
-    return np.stack(noisy).astype(np.float32)
+    gain = float(images.max()) / peak_counts if peak_counts else 0.0
+    return NoiseModel(gain, 0.0).added_to(images, seed=seed)
 
 
 def jitter_shifts(angles_deg: np.ndarray, rms_px: float, *, seed: int) -> np.ndarray:

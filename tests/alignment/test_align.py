@@ -8,13 +8,14 @@ import json
 import numpy as np
 import pytest
 
-from dip4d.alignment.align import align, aligned_if_better
+from dip4d.alignment.align import SLOW_FUNCTIONS, align, aligned_if_better
 from dip4d.alignment.residual import sirt_residual
 from dip4d.alignment.shifts import Shifts
 from dip4d.io import read_tilt_series
 from dip4d.simulation.simulate import jitter_shifts, simulate
+from dip4d.tilt_geometry import remove_slow_motion
 from dip4d.tilt_series import TiltSeries
-from tests.helpers import error
+from tests.helpers import displaced, error
 
 
 def test_jitter_and_an_axis_offset_are_recovered(changing):
@@ -33,11 +34,28 @@ def test_images_aligned_if_better_show_the_specimen_in_its_place():
     moved, _ = simulate("nanostar", 32, frames=48, scheme="grs", peak_counts=500, seed=3, jitter=1)
     told = []
     series, shifts = aligned_if_better(moved, told.append)
-    true = jitter_shifts(moved.angles_deg, 1, seed=3)
-    assert np.sqrt(np.mean((shifts.z - true[:, 0]) ** 2)) < 0.15
-    assert np.sqrt(np.mean((shifts.across - true[:, 1]) ** 2)) < 0.15
+    true = jumps_of(*jitter_shifts(moved.angles_deg, 1, seed=3).T, series=moved)
+    assert np.sqrt(np.mean((shifts.z - true[0]) ** 2)) < 0.15
+    assert np.sqrt(np.mean((shifts.across - true[1]) ** 2)) < 0.15
     assert told
     assert np.abs(series.images - clean.images).mean() < 0.6 * np.abs(moved.images - clean.images).mean()
+
+
+def jumps_of(z: np.ndarray, s: np.ndarray, *, series: TiltSeries) -> tuple[np.ndarray, np.ndarray]:
+    return remove_slow_motion(z, s, angles_deg=series.angles_deg, tau=series.tau, functions=SLOW_FUNCTIONS)
+
+
+def test_a_slow_motion_is_the_specimens_and_stays():
+    """A particle that walks along z and across the axis by several pixels, in images that jump by 1 px as well."""
+    clean, _ = simulate("nanostar", 32, frames=48, scheme="grs", peak_counts=0, seed=3)
+    theta, tau = np.deg2rad(clean.angles_deg), clean.tau
+    walk = Shifts(2 * tau, 2 * tau * np.cos(theta) - 1.5 * tau * np.sin(theta))
+    jumps = Shifts(*jumps_of(*jitter_shifts(clean.angles_deg, 1, seed=3).T, series=clean))
+    moved = displaced(clean, Shifts(walk.z + jumps.z, walk.s + jumps.s), 500)
+    found = aligned_if_better(moved)
+    assert found is not None
+    assert np.sqrt(np.mean((found[1].z - jumps.z) ** 2)) < 0.2
+    assert np.sqrt(np.mean((found[1].across - jumps.s) ** 2)) < 0.2
 
 
 def test_a_blank_image_is_suspected_and_harms_no_other(changing):

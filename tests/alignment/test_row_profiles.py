@@ -28,3 +28,13 @@ def test_jitter_is_told_from_change_and_drift(specimen):
     images[7] = 0
     assert jitter_px(dataclasses.replace(still, images=images)) < 0.12  # one bad image does not count
     assert jitter_px(dataclasses.replace(moved, images=moved.images[:, :7])) == 0  # too few rows to tell
+
+
+@pytest.mark.parametrize(("specimen", "size", "n_z", "peak_counts"), [
+    ("event", 128, 16, 500),  # larger than the field along z, and it changes at once
+    ("nanostar_alloying", 64, 16, 50),
+    ("nanocage", 40, 24, 50),
+])  # fmt: skip
+def test_series_without_jitter_are_left_alone(specimen, size, n_z, peak_counts):
+    series, _ = simulate(specimen, size, n_z=n_z, frames=60, scheme="grs", peak_counts=peak_counts, seed=4)
+    assert jitter_px(series) == 0

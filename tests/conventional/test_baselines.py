@@ -35,6 +35,17 @@ def conventional(data, truth: bool = True, **changes) -> Conventional:
     return Conventional(series, validation_rows, truth=volumes if truth else None, **keys)
 
 
+def test_a_frozen_frame_is_as_noisy_as_the_series(data):
+    """With the counts at the brightest pixel without noise; or as the images of the series leave the truth."""
+    clean, _ = simulate("nanostar", SIZE, frames=FRAMES, scheme="grs", peak_counts=0, seed=0)
+    per_count = float(clean.images.max()) / 200
+    assert conventional(data).frozen_noise.gain == pytest.approx(per_count, rel=0.02)
+    told = conventional(data, peak_counts=None).frozen_noise
+    assert told.gain == pytest.approx(per_count, rel=0.1)
+    assert told.offset < 0.2 * per_count
+    assert conventional(data, peak_counts=0).frozen_noise.gain == 0
+
+
 def mean_psnr(data, volume) -> float:
     truth = data[1]
     return float(np.mean([psnr(volume(t), truth[t], data_range=float(truth.max())) for t in range(FRAMES)]))
