@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import logging
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.fit import Fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.refits import fit_members
-from dip4d.reconstruction.uncertainty import calibration, spread
+from dip4d.reconstruction.uncertainty import calibration, scale_of, spread
 from dip4d.report.orthoslices import orthoslices
 from dip4d.tilt_series import TiltSeries
 from dip4d.whole_file import written_beside
@@ -180,15 +180,34 @@ def write_uncertainty(
     fits = fit_members(done, config, members=members, statistics=statistics, callbacks=callbacks)
     times_s = output_times(config, data.series)
     tau = torch.from_numpy(data.series.tau_at(times_s)).float()
-    movies = lambda tau: [member.module.volumes(data, tau) for member in fits]
-    write_movie(folder / run_folder.UNCERTAINTY, spread(movies(tau)), series=data.series, times_s=times_s)
+    floor = run_folder.read_metrics(folder)["noise_floor"]["held_out"]
+    sigmas = sigmas_of(done, fits, noise_floor=floor)
+    write_movie(folder / run_folder.UNCERTAINTY, sigmas(tau), series=data.series, times_s=times_s)
     if truth is not None:
-        shares = calibration(movie(done.module, data), spread(movies(data.tau)), truth=truth)
+        shares = calibration(movie(done.module, data), sigmas(data.tau), truth=truth)
         run_folder.add_metrics(folder, {"uncertainty": shares})
         _log.info(
             f"Of the voxels of the specimen {shares['within_1_sigma']:.0%} are within one standard deviation of the "
             f"truth and {shares['within_2_sigma']:.0%} within two"
         )
+
+
+def sigmas_of(
+    done: Fit,
+    members: Sequence[Fit],
+    *,
+    noise_floor: float | None,
+) -> Callable[[torch.Tensor], Iterator[np.ndarray]]:
+    """A function of times tau (T,) that yields the standard deviation (z, y, x) of every voxel at each.
+
+    done: the fit.
+    members: as by `fit_members`.
+    noise_floor: of the validation rows, as by `dip4d.experiment.scores.floors_of`.
+    """
+    data, modules = done.data, [member.module for member in members]
+    scale = scale_of(done.module, modules, data=data, noise_floor=noise_floor)
+    movies = lambda tau: [module.volumes(data, tau) for module in modules]
+    return lambda tau: spread(done.module.volumes(data, tau), movies(tau), scale=scale)
 
 
 def save_shifts(folder: Path, found: Shifts, *, config: Config) -> None:

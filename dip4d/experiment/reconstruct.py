@@ -38,7 +38,6 @@ from dip4d.reconstruction.motion_test import find_motion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.schedule import FitTime
-from dip4d.reconstruction.uncertainty import spread
 from dip4d.tilt_series import TiltSeries
 
 _log = logging.getLogger(__name__)
@@ -206,7 +205,8 @@ class Reconstruction:
                 statistics=self._statistics,
                 callbacks=_shown(progress),
             )
-        return np.stack(list(spread([member.module.volumes(data, data.tau) for member in fits])))
+        floor = self._diagnostics["noise_floor"]["held_out"]
+        return np.stack(list(outputs.sigmas_of(self._done, fits, noise_floor=floor)(data.tau)))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Writes a run folder, as `dip4d reconstruct` does: volumes, metrics.json, checkpoint and the series itself.

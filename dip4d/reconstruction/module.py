@@ -219,11 +219,15 @@ class DIP4D(L.LightningModule):
         self.averaged.swap()
 
     def validation_squares(self, batch: Batch) -> Tensor:
-        """`squares` of the validation rows, predicted from what the fitted rows tell."""
+        """`squares` of the validation rows."""
+        return squares(*self.validation_rows(batch))
+
+    def validation_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The validation rows (B, n, S), predicted from what the fitted rows tell, and as measured."""
         slices = self(batch.z, batch.rows, tau=batch.validation.tau)
         rows, shift = self.posed(batch.z, batch.validation)
         projected = self.microscope.project(slices, rows.angles, shift=shift)
-        return squares(*map(rows.masked, (projected, rows.values)))
+        return rows.masked(projected), rows.masked(rows.values)
 
     @torch.no_grad()
     def validation_error(self, data: TiltRows) -> float:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.split import Split, choose_validation_rows
-from dip4d.reconstruction.uncertainty import SPREAD_FACTOR, calibration, half_of_rows, spread
+from dip4d.reconstruction.uncertainty import (
+    EDGE_VOXELS,
+    USUAL_SQUARE,
+    VOXELS_OVER_ROWS,
+    calibration,
+    half_of_rows,
+    scale_of,
+    spread,
+)
 from dip4d.simulation.simulate import simulate
 
 
@@ -27,10 +37,42 @@ def test_a_member_sees_half_of_the_rows_and_no_validation_row():
         assert kept == set(validation[z].nonzero()[:, 0].tolist())
 
 
-def test_the_spread_is_the_scaled_standard_deviation_frame_by_frame():
-    movies = torch.randn(4, 3, 2, 5, 5)
-    sigmas = list(spread([iter(movie) for movie in movies]))
-    np.testing.assert_allclose(np.stack(sigmas), SPREAD_FACTOR * movies.numpy().std(0, ddof=1), rtol=1e-5)
+def test_the_spread_is_that_of_the_members_about_the_fit_and_of_its_edges():
+    movies = torch.randn(4, 3, 2, 9, 9)
+    flat = torch.full((3, 2, 9, 9), 0.5)
+    sigmas = list(spread(iter(flat), [iter(movie) for movie in movies], scale=2.0))
+    np.testing.assert_allclose(np.stack(sigmas), 2 * np.sqrt(((movies.numpy() - 0.5) ** 2).mean(0)), rtol=1e-5)
+    step = torch.zeros(1, 5, 9, 9)
+    step[..., 5:] = 1
+    (sigma,) = spread(iter(step), [iter(step), iter(step)], scale=1.0)
+    assert sigma[2, 4, 4] == pytest.approx(EDGE_VOXELS * 0.5, rel=0.2)  # the slope of a step, smoothed
+    assert sigma[2, 4, 0] < 1e-3
+
+
+class Predicts:
+    """A network whose validation rows are known."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, predicted: torch.Tensor, measured: torch.Tensor) -> None:
+        self.rows = predicted, measured
+
+    def validation_rows(self, batch):
+        return self.rows
+
+
+def test_the_scale_is_the_error_of_unseen_rows_less_their_noise_over_that_of_the_members():
+    random = torch.Generator().manual_seed(0)
+    draw = lambda size: size * torch.randn(2, 40, 50, generator=random)
+    true, error = 10 + draw(1.0), draw(0.6)
+    measured = true + draw(1.0)
+    members = [Predicts(true + error + draw(0.3), measured) for _ in range(6)]
+    data = SimpleNamespace(all_batches=lambda: [SimpleNamespace(to=lambda device: None)])
+    floor = 1.0 / float(measured.square().mean().sqrt())
+    scale = lambda fitted, floor: scale_of(Predicts(fitted, measured), members, data=data, noise_floor=floor)
+    assert scale(true + error, floor) == pytest.approx(VOXELS_OVER_ROWS * 0.6 / 0.3, rel=0.1)
+    assert scale(true + error, None) == VOXELS_OVER_ROWS * USUAL_SQUARE**0.5
+    assert scale(true, floor) > 0  # no error at all is none that is known
 
 
 def test_calibration_of_normal_errors_counts_the_specimen_only():
