@@ -19,7 +19,7 @@ from torch import Tensor
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.module import DIP4D
 
-# Along the beam the errors of voxels partly cancel, so that those of rows look smaller; measured on simulated particles,
+# Along the beam the errors of voxels partly cancel, so that those of rows look smaller: measured on simulated ones,
 # docs/experiments-log.md.
 VOXELS_OVER_ROWS = 1.75
 USUAL_SQUARE, ITS_SPREAD = 0.7, 0.7  # squared error of rows over that of members: where few rows tell little of it
