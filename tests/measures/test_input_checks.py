@@ -75,7 +75,7 @@ def test_where_the_tilt_axis_cannot_be_told_the_confidence_is_low():
 def test_tilt_axis_of_measured_series(real_data, name, axis, least):
     from dip4d.io import read_tilt_series
 
-    series = read_tilt_series(real_data / name)
+    series = read_tilt_series(real_data / name, tilt_axis="y")
     found, confidence = input_checks.tilt_axis(series.images, series.angles_deg)
     assert found == axis
     assert confidence > least
