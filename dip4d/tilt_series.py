@@ -24,7 +24,8 @@ from dip4d.errors import InputError
 
 SAME_ANGLE_DEG = 0.1  # angles that differ by no more count as the same
 MOST_REPEATED = 7  # images of one view
-_ZEROS = 0.01  # share of the pixels of an image that may be 0, for those at its edges to be the filling of a shift
+_BY_CHANCE = 1e-4  # chance of a line of zeros below which it is the filling of a shift
+_ROUNDS = 3  # of leaving out what lies far from the middle
 _SPREAD_PER_MAD = 1.4826  # of a normal distribution
 
 
@@ -222,24 +223,31 @@ class TiltSeries:
 def empty_pixels(images: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray | None:
     """True where an image (t, z, s) shows nothing, because a shift has filled it with 0; None if all show everything.
 
-    shown: (t, z), as `TiltSeries` has it. Else whole rows and columns of 0 at the edges of an image count, unless the
-    rest of its border has zeros, too: then they are measured.
+    shown: (t, z), as `TiltSeries` has it. Rows and columns of 0 at the edges of an image count, too, unless the line
+    beside them has so many zeros that they may be measured: no count where there is no specimen.
     """
     rows = np.zeros(images.shape[:2], bool) if shown is None else ~shown
     columns = np.zeros((len(images), images.shape[2]), bool)
     for t, image in enumerate(images):
         there = image != 0
-        if there.all() or not there.any():
-            continue
-        z, s = (np.flatnonzero(there.any(axis)) for axis in (1, 0))
-        inside = there[z[0] : z[-1] + 1, s[0] : s[-1] + 1]
-        if inside.size == there.size or inside.mean() < 1 - _ZEROS:
-            continue
-        rows[t] |= ~np.isin(np.arange(image.shape[0]), np.arange(z[0], z[-1] + 1))
-        columns[t] = ~np.isin(np.arange(image.shape[1]), np.arange(s[0], s[-1] + 1))
+        if there.any() and not (there[0].any() and there[-1].any() and there[:, 0].any() and there[:, -1].any()):
+            rows[t] |= _filled(there)
+            columns[t] = _filled(there.T)
     if not rows.any() and not columns.any():
         return None
     return rows[:, :, None] | columns[:, None, :]
+
+
+def _filled(there: np.ndarray) -> np.ndarray:
+    """The rows (n,) at both edges of an image that are filled; there: (n, m), where it is not 0."""
+    filled = np.zeros(len(there), bool)
+    some = np.flatnonzero(there.any(1))
+    zeros = np.flatnonzero(there.any(0))
+    inside = there[:, zeros[0] : zeros[-1] + 1]
+    for edge, beside in ((slice(None, some[0]), some[0]), (slice(some[-1] + 1, None), some[-1])):
+        share = 1 - inside[beside].mean()
+        filled[edge] = share ** inside.shape[1] < _BY_CHANCE
+    return filled
 
 
 def border_levels(images: np.ndarray, empty: np.ndarray | None = None) -> np.ndarray:
@@ -260,8 +268,10 @@ def border_levels(images: np.ndarray, empty: np.ndarray | None = None) -> np.nda
 def middle_of(values: np.ndarray) -> float:
     """The mean of the values (n,) within three robust standard deviations, or steps, of their median."""
     values = values.astype(np.float64)
-    median = float(np.median(values))
-    away = np.abs(values - median)
+    away = np.abs(values - np.median(values))
     steps = np.diff(np.unique(values))
-    least = float(steps.min()) if steps.size else 0.0
-    return float(values[away <= 3 * max(_SPREAD_PER_MAD * float(np.median(away)), least)].mean())
+    spread = max(_SPREAD_PER_MAD * float(np.median(away)), float(steps.min()) if steps.size else 0.0)
+    for _ in range(_ROUNDS):  # few counts scatter more than half of them tell
+        kept = values[away <= 3 * spread]
+        spread = max(spread, float(kept.std()))
+    return float(values[away <= 3 * spread].mean())

@@ -18,6 +18,7 @@ _WHAT = "one angle in degrees on each line"
 _SECTION = re.compile(r"\[\s*(\w+)\s*=\s*(.*?)\s*\]")
 _FIELD = re.compile(r"(\w+)\s*=\s*(.*?)\s*")
 _LARGEST = 360.0  # degrees
+_STEEPEST = 90.0  # degrees of a column that is not called angles, beside another
 _REFUSED = "write a first line that names the columns, such as index,angle or angle,time"
 
 
@@ -135,6 +136,8 @@ def _check_columns(table: Table, angles: np.ndarray, *, first: int) -> None:
     second = [number_of(cells[first + 1]) if len(cells) > first + 1 else None for _, cells in table.rows]
     if counts_images(angles):
         raise InputError(f"{table.path}: the first numbers only count the images, {angles[0]:g}, ...; {_REFUSED}")
+    if np.abs(angles).max() > _STEEPEST:
+        raise InputError(f"{table.path}: {angles[np.abs(angles).argmax()]:g} may be an angle or a time; {_REFUSED}")
     if any(v is not None and v < 0 for v in second):
         raise InputError(f"{table.path}: the second column, below 0, is no time; {_REFUSED}")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dip4d.io.table import number_of
 
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2}):(\d{2}(?:[.,]\d+)?)\s*([ap])?\.?(?:m\.?)?(?:\s*uhr)?", re.IGNORECASE)
+_CLOCK = re.compile(r"(?<![\d:])(\d{1,2}):(\d{2}):(\d{2}(?:[.,]\d+)?)\s*([ap])?\.?(?:m\.?)?(?:\s*uhr)?", re.IGNORECASE)
 _ZONE = re.compile(r"\s*(z|utc|gmt|[+-]\d\d:?\d\d)$", re.IGNORECASE)
 _DATES = ("%d-%b-%y", "%d-%b-%Y", "%Y-%b-%d", "%Y-%m-%d", "%Y/%m/%d", "%Y:%m:%d", "%Y.%m.%d", "%Y%m%d",
           "%d.%m.%Y", "%d.%m.%y", "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%m-%d-%Y", "%d-%m-%Y",

@@ -90,6 +90,12 @@ def read_table(path: Path, *, names: bool, what: str) -> Table:
     start = next((i for i, (_, cells) in enumerate(rows) if _is_data(cells, names=names)), len(rows))
     heads = [[c.lower() for c in cells] for _, cells in rows[:start]]
     header = next((h for h in reversed(heads) if any(_kind(c) for c in h)), [])
+    for number, cells in rows[start:]:
+        if len(cells) > len(header) > 0:
+            raise InputError(
+                f"{path}, line {number}: {len(cells)} cells below the names of {len(header)} columns; where commas are "
+                "decimal, write semicolons between the columns"
+            )
     if heads and not header and start == len(rows):
         start = 0  # no line holds numbers: the first is to be named
     return Table(path, header, rows[start:])
@@ -132,9 +138,14 @@ def _separator(lines: list[str], *, names: bool) -> str | None:
             return mark
     if sum("," in line for line in lines) <= len(lines) / 2:
         return "," if names and any("," in line for line in lines) else None
-    blanks = [re.split(r"\s+", line.translate(_MINUS)) for line in lines]
-    apart = [b for b in blanks if len(b) > 1 and all(_DECIMAL_COMMA.fullmatch(c) for c in b[int(names) :])]
+    blanks = [line.translate(_MINUS).split() for line in lines]
+    apart = [b for b in blanks if len(b) > 1 and all(_is_plain(c) for c in b[int(names) :])]
     return None if len(apart) > len(lines) / 2 else ","
+
+
+def _is_plain(cell: str) -> bool:
+    """Whether a cell is a number or a clock, and no two of them."""
+    return number_of(cell) is not None or re.fullmatch(r"[\d:TZ.+-]+", cell) is not None
 
 
 def _cells(line: str, separator: str | None) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
+from scipy.ndimage import median_filter, uniform_filter
 
 from dip4d.tilt_series import TiltSeries, border_levels, empty_pixels, middle_of
 
@@ -111,6 +111,7 @@ def is_inverted(images: np.ndarray) -> bool:
     """
     below, above = np.empty(len(images)), np.empty(len(images))
     for t, image in enumerate(images):
+        image = uniform_filter(image, 3) if min(image.shape) >= _DESPIKED_PX else image  # noise
         frame = _frame(image)
         away = image - middle_of(frame)
         noise = 3 * _SPREAD_PER_MAD * float(np.median(np.abs(frame - np.median(frame))))
@@ -213,21 +214,26 @@ def contrast_advice(series: TiltSeries, *, key: str = "invert=true") -> str | No
 
 
 def border_advice(series: TiltSeries, *, key: str = "background") -> str | None:
-    """One line where the level beside the specimen falls with the tilt: the specimen reaches it; None if it does not.
+    """One line where the level beside the specimen changes with the tilt: the specimen reaches it; None if it does not.
 
-    The more a slab is tilted the narrower it looks. A film that fills the images grows brighter with the tilt instead.
+    The more a slab is tilted the narrower it looks. A film that fills the images only grows brighter, as 1 / cos, and
+    the beam changes slowly.
     """
     if len(series.images) < _FEWEST_VIEWS or series.shape[2] < _THINNEST or np.ptp(series.angles_deg) < _LEAST_TILT:
         return None
     levels = border_levels(series.images, empty_pixels(series.images, series.shown))
     peak = float(np.percentile(series.images, 99.8)) - float(levels.min())
+    if not np.ptp(levels) > _FALLS / 2 * peak > 0:
+        return None
     cos, time = np.cos(np.deg2rad(series.angles_deg)), np.linspace(-1, 1, len(levels))
-    basis = np.stack([np.ones_like(cos), cos, time, time**2], axis=1)
-    falls = _least_squares(basis, levels)[1] * np.ptp(cos)
-    if not falls > _FALLS * peak > 0 or np.corrcoef(cos, levels)[0, 1] < 0.5:
+    film = 1 / np.maximum(cos, 0.1)
+    basis = np.stack([np.ones_like(cos), film, time, time**2, time * film], axis=1)
+    rest = (levels - basis @ _least_squares(basis, levels))[np.argsort(series.angles_deg, kind="stable")]
+    falls = bool(np.corrcoef(cos, levels)[0, 1] > 0.5) and np.ptp(levels) > 2 * _FALLS * peak
+    if not falls and not (rest.std() > _FALLS / 2 * peak and np.corrcoef(rest[1:], rest[:-1])[0, 1] > 0.5):
         return None
     return (
-        f"the level at the border falls with the tilt, from {levels.max():.4g} to {levels.min():.4g}: the specimen "
+        f"the level at the border changes with the tilt, from {levels.max():.4g} to {levels.min():.4g}: the specimen "
         f"seems to reach the border across the tilt axis, where {key}=auto takes it for background; give {key}=none or "
         "the number of an empty image"
     )
