@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from scipy import ndimage
@@ -29,7 +30,7 @@ def without_gaps(images: np.ndarray, raw: Raw, *, path: Path) -> tuple[np.ndarra
         bad = ~np.isfinite(image)
         if not bad.any():
             continue
-        parts, _ = ndimage.label(bad)
+        parts = np.asarray(cast(tuple, ndimage.label(bad))[0])
         edges = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
         border = np.isin(parts, edges[edges > 0])
         if bad.all() or (bad & ~border).any():

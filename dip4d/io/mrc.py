@@ -164,7 +164,8 @@ def _signed(images: np.ndarray, header: np.recarray, *, notes: list[str]) -> np.
         signed = True
     else:
         seen = np.bincount(images.view("u1").ravel(), minlength=256)
-        signed = int(header.nversion) >= _NEW or seen[240:].sum() >= seen[128:144].sum()
+        negative = seen[240:255].sum()  # -16 to -2: signed noise about 0 has them, unsigned bright pixels seldom
+        signed = int(header.nversion) >= _NEW or negative >= max(seen[128:144].sum(), 0.1 * seen[:16].sum())
     if signed:
         return images
     notes.append(f"integers of mode {mode} are taken as unsigned")

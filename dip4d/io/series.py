@@ -62,6 +62,7 @@ def read_tilt_series(
     raw = _read(path)
     if raw.tilt_axis == "y" and tilt_axis == "x":
         raise InputError(f"{path}: was written by dip4d, its tilt axis lies along y", argument="tilt_axis")
+    _check_stack(path, raw)
     found = _angles_of(path, angles, raw=raw)
     images = _stack_of(path, raw, count=len(found.angles_deg), axis=tilt_axis)
     if len(found.angles_deg) == raw.planned:
@@ -124,18 +125,30 @@ def _read(path: Path) -> Raw:
     return reader(path)
 
 
+def _check_stack(path: Path, raw: Raw) -> None:
+    """Drops axes of length 1. Raises InputError for what is no stack of real images, nor perhaps a sinogram."""
+    raw.images = np.asarray(raw.images)
+    while raw.images.ndim > 3 and 1 in raw.images.shape:
+        raw.images = raw.images.squeeze(raw.images.shape.index(1))
+    dimensions = (2, 3) if path.suffix.lower() == ".npy" else (3,)
+    if raw.images.ndim not in dimensions or len(raw.images) < 2:
+        raise InputError(_no_stack(path, raw.images))
+    if raw.images.dtype.kind not in "uif":
+        raise InputError(f"{path}: pixels must be real numbers, found {raw.images.dtype}")
+
+
+def _no_stack(path: Path, images: np.ndarray) -> str:
+    return f"{path}: a tilt series is a stack of images (t, rows, columns), found shape {images.shape}"
+
+
 def _stack_of(path: Path, raw: Raw, *, count: int, axis: str) -> np.ndarray:
-    """Images (t, rows, columns): axes of length 1 are dropped, and a sinogram (t, s) gets one. Raises InputError."""
-    images = np.asarray(raw.images)
-    while images.ndim > 3 and 1 in images.shape:
-        images = images.squeeze(images.shape.index(1))
-    if images.ndim == 2 and path.suffix.lower() == ".npy" and len(images) == count > 1:
+    """Images (t, rows, columns); a sinogram (t, s) gets an axis. Raises InputError for what is neither."""
+    images = raw.images
+    if images.ndim == 2 and len(images) == count:
         images = images[:, :, None] if axis == "x" else images[:, None]
         raw.notes.append("two axes and as many rows as angles: taken as a sinogram (t, s) of one slice")
-    if images.ndim != 3 or len(images) < 2:
-        raise InputError(f"{path}: a tilt series is a stack of images (t, rows, columns), found shape {images.shape}")
-    if images.dtype.kind not in "uif":
-        raise InputError(f"{path}: pixels must be real numbers, found {images.dtype}")
+    if images.ndim != 3:
+        raise InputError(_no_stack(path, images))
     return images
 
 
@@ -215,7 +228,7 @@ def _readable(path: Path, raw: Raw, *, needed: bool) -> list[tuple[Path, Angles]
             wrong.append(f"{beside.name} has {len(said.angles_deg)} angles")
     if found:
         raw.notes += [f"not used: {text}" for text in wrong]
-    elif wrong and needed and path.suffix.lower() != ".npy":
+    elif wrong and needed:
         rows, columns = raw.images.shape[-2:]
         many = " angles" in wrong[0] and wrong[0].endswith("angles")
         told = f"{path}: {count} images of {rows} x {columns} pixels, but {'; '.join(wrong)}; give one for each image"
