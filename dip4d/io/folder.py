@@ -127,7 +127,8 @@ def _read_table(path: Path, folder: Path) -> tuple[list[Path], np.ndarray, np.nd
     width = len(table.rows[0][1])
     for line, cells in table.rows:
         if len(cells) < 2 or (not table.header and (len(cells) > 3 or len(cells) != width)):
-            raise InputError(f"{path}, line {line}: expected file name, angle[, time], found {len(cells)} cells")
+            more = "; where commas are decimal, write semicolons between the columns" if len(cells) > 3 else ""
+            raise InputError(f"{path}, line {line}: expected file name, angle[, time], found {len(cells)} cells{more}")
     at = _column_of_names(table, folder)
     angles, times, notes = columns_of(table, first=1)
     files = {p.name: p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read_tiff(path: Path) -> Raw:
 def read_picture(path: Path) -> Raw:
     """A grey image of a kind such as PNG. Raises InputError for colours."""
     image_of = optional("PIL.Image", path)
-    with as_input_error(path, path.suffix), image_of.open(path) as picture:
+    with as_input_error(path, path.suffix), warnings.catch_warnings(action="ignore"), image_of.open(path) as picture:
         columns, rows = picture.size
         check_claim(path, 4.0 * columns * rows, stored=path.stat().st_size)
         grey = picture.mode in ("1", "L", "I", "F") or picture.mode.startswith("I;16")
@@ -81,7 +82,8 @@ def _chosen(tif: tifffile.TiffFile, path: Path) -> tuple[list[tifffile.TiffPageS
     planes = [len(s.pages) if len(s.pages) > 1 else int(np.prod(s.shape[:-2])) for s in grey]
     stacks = [s for s, n in zip(grey, planes, strict=True) if n > 1] or grey[:1]
     if len(stacks) > 1 or (len(grey) > 1 and stacks[0] is grey[0] and len(grey[0].shape) == 2):
-        raise InputError(f"{path}: holds {len(grey)} stacks of different shapes; a tilt series is one stack")
+        shapes = ", ".join(str(s.shape) for s in grey[:4])
+        raise InputError(f"{path}: holds {len(grey)} stacks of shapes {shapes}; a tilt series is one stack")
     others = len(tif.series) - 1
     return stacks, [] if not others else [
         f"of {others + 1} images or stacks in the TIFF the grey one of shape {stacks[0].shape} was read"
