@@ -24,6 +24,9 @@ from dip4d.errors import InputError
 
 SAME_ANGLE_DEG = 0.1  # angles that differ by no more count as the same
 MOST_REPEATED = 7  # images of one view
+_BY_CHANCE = 1e-4  # chance of a line of zeros below which it is the filling of a shift
+_ROUNDS = 3  # of leaving out what lies far from the middle
+_SPREAD_PER_MAD = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,7 @@ class TiltSeries:
     source: where it came from.
     notes: what a reader had to assume.
     shown: (t, z), False for rows of which an image that was shifted shows nothing; None if all images show all rows.
+    tilt_axis: the axis of the images in the file, x (columns) or y (rows), along which the tilt axis lies.
     Raises InputError for counts that differ or values that are not finite.
     """
 
@@ -49,6 +53,7 @@ class TiltSeries:
     source: str = ""
     notes: tuple[str, ...] = ()
     shown: np.ndarray | None = None
+    tilt_axis: str = "y"
 
     def __post_init__(self) -> None:
         images = np.ascontiguousarray(self.images, dtype=np.float32)
@@ -155,17 +160,31 @@ class TiltSeries:
     def without_background(self, level: str | float) -> TiltSeries:
         """The images less a level: a number, 'none', or 'auto'.
 
-        auto: of each image the median of the outer tenth at both sides of the tilt axis, where the specimen must not
-        be (along the axis it may reach the border). Pixels of exactly 0 are the filling of shifted images and do not
-        count. A film or a liquid of even thickness goes with it, whatever the tilt.
+        auto: of each image the level of the outer tenth at both sides of the tilt axis (`border_levels`), where the
+        specimen must not be (along the axis it may reach the border). What an image does not show stays 0. A film or a
+        liquid of even thickness goes with it, whatever the tilt.
         """
         if level == "none":
             return self
-        levels = np.full(len(self.images), level) if level != "auto" else np.array([_border(i) for i in self.images])
+        empty = empty_pixels(self.images, self.shown)
+        levels = border_levels(self.images, empty) if level == "auto" else np.full(len(self.images), level, float)
         images = self.images - levels.astype(np.float32)[:, None, None]
-        if level == "auto":
-            images[self.images == 0] = 0
+        if empty is not None:
+            images[empty] = 0
         return replace(self, images=images, background=self.background + float(levels.mean()))
+
+    def inverted(self) -> TiltSeries:
+        """Each image as the level of its border less the image: of a bright field, where a specimen is dark.
+
+        What an image does not show is 0. That is right for weak absorption only: no logarithm is taken.
+        """
+        empty = empty_pixels(self.images, self.shown)
+        levels = border_levels(self.images, empty)
+        images = levels.astype(np.float32)[:, None, None] - self.images
+        if empty is not None:
+            images[empty] = 0
+        said = "the contrast was inverted: the level of the border of each image, less the image"
+        return replace(self, images=images, notes=(*self.notes, said))
 
     @property
     def one_sweep(self) -> bool:
@@ -173,12 +192,12 @@ class TiltSeries:
         steps = np.diff(self.angles_deg)
         return bool((steps >= 0).all() or (steps <= 0).all())
 
-    def describe(self, tilt_axis: str = "y") -> str:
+    def describe(self) -> str:
         """One line: what was understood."""
         t, z, _ = self.shape
         scheme = "one sweep" if self.one_sweep else "several sweeps or scattered"
         return (
-            f"{self.source}: {t} images (t, z, s) = {self.shape}, tilt axis along image {tilt_axis} ({z} rows z), "
+            f"{self.source}: {t} images (t, z, s) = {self.shape}, tilt axis along image {self.tilt_axis} ({z} rows z), "
             f"angles {self.angles_deg.min():g} to {self.angles_deg.max():g} deg ({scheme}), "
             f"times {self.times_s.min():g} to {self.times_s.max():g} s, "
             f"pixel {'unknown' if self.pixel_nm is None else f'{self.pixel_nm:.4g} nm'}, "
@@ -201,8 +220,58 @@ class TiltSeries:
         return replace(self, images=blocks, shown=shown, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)
 
 
-def _border(image: np.ndarray) -> float:
-    width = max(1, image.shape[1] // 10)
-    border = np.concatenate([image[:, :width], image[:, -width:]], axis=1)
-    filled = border[border != 0]
-    return float(np.median(filled)) if filled.size else 0.0
+def empty_pixels(images: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray | None:
+    """True where an image (t, z, s) shows nothing, because a shift has filled it with 0; None if all show everything.
+
+    shown: (t, z), as `TiltSeries` has it. Rows and columns of 0 at the edges of an image count, too, unless the line
+    beside them has so many zeros that they may be measured: no count where there is no specimen.
+    """
+    rows = np.zeros(images.shape[:2], bool) if shown is None else ~shown
+    columns = np.zeros((len(images), images.shape[2]), bool)
+    for t, image in enumerate(images):
+        there = image != 0
+        if there.any() and not (there[0].any() and there[-1].any() and there[:, 0].any() and there[:, -1].any()):
+            rows[t] |= _filled(there)
+            columns[t] = _filled(there.T)
+    if not rows.any() and not columns.any():
+        return None
+    return rows[:, :, None] | columns[:, None, :]
+
+
+def _filled(there: np.ndarray) -> np.ndarray:
+    """The rows (n,) at both edges of an image that are filled; there: (n, m), where it is not 0."""
+    filled = np.zeros(len(there), bool)
+    some = np.flatnonzero(there.any(1))
+    zeros = np.flatnonzero(there.any(0))
+    inside = there[:, zeros[0] : zeros[-1] + 1]
+    for edge, beside in ((slice(None, some[0]), some[0]), (slice(some[-1] + 1, None), some[-1])):
+        share = 1 - inside[beside].mean()
+        filled[edge] = share ** inside.shape[1] < _BY_CHANCE
+    return filled
+
+
+def border_levels(images: np.ndarray, empty: np.ndarray | None = None) -> np.ndarray:
+    """(t,): the level of the outer tenth at both sides of the tilt axis, of each of the images (t, z, s).
+
+    The mean of what lies within three robust standard deviations of the median: of whole numbers the median jumps by
+    1, and the mean of few counts is not their median. empty: (t, z, s), pixels that do not count, or None.
+    """
+    width = max(1, images.shape[2] // 10)
+    sides = np.r_[0:width, images.shape[2] - width : images.shape[2]]
+    levels = np.zeros(len(images))
+    for t, image in enumerate(images):
+        border = image[:, sides] if empty is None else image[:, sides][~empty[t][:, sides]]
+        levels[t] = middle_of(border.ravel()) if border.size else 0.0
+    return levels
+
+
+def middle_of(values: np.ndarray) -> float:
+    """The mean of the values (n,) within three robust standard deviations, or steps, of their median."""
+    values = values.astype(np.float64)
+    away = np.abs(values - np.median(values))
+    steps = np.diff(np.unique(values))
+    spread = max(_SPREAD_PER_MAD * float(np.median(away)), float(steps.min()) if steps.size else 0.0)
+    for _ in range(_ROUNDS):  # few counts scatter more than half of them tell
+        kept = values[away <= 3 * spread]
+        spread = max(spread, float(kept.std()))
+    return float(values[away <= 3 * spread].mean())

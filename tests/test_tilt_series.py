@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dip4d.errors import InputError
-from dip4d.tilt_series import TiltSeries
+from dip4d.tilt_series import TiltSeries, border_levels, empty_pixels
 
 ANGLES = np.array([-30.0, 0.0, 15.5, 60.0])
 
@@ -76,3 +76,44 @@ def test_times_asked_for_lie_within_the_series():
         with pytest.raises(InputError, match="not within the series") as refused:
             series.tau_at([1, wrong])
         assert refused.value.argument == "times"
+
+
+def spot(level: float, counts: float = 20.0) -> np.ndarray:
+    """Images (t, z, s) of a spot on a background, Poisson counts."""
+    grid = np.arange(32) - 15.5
+    image = counts * np.exp(-(grid**2 + grid[:, None] ** 2) / 20) + level
+    return np.random.default_rng(0).poisson(image, (200, 32, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.05, 0.3, 1, 2, 10])
+def test_the_level_of_few_counts_is_their_mean(level):
+    assert border_levels(spot(level)).mean() == pytest.approx(level, abs=0.02 + 0.02 * level)
+    clean = TiltSeries(spot(level), np.zeros(200)).without_background("auto")
+    right = 20 * 20 * np.pi
+    assert clean.images.sum((1, 2)).mean() == pytest.approx(right, rel=0.04)
+
+
+def test_zeros_are_measured_unless_a_shift_has_filled_whole_lines():
+    few, many = spot(0.05), spot(10)
+    assert empty_pixels(few) is None
+    many[:, :3], many[:, :, 28:] = 0, 0
+    empty = empty_pixels(many)
+    assert empty[:, :3].all()
+    assert empty[:, :, 28:].all()
+    assert not empty[:, 3:, :28].any()
+    assert border_levels(many, empty).mean() == pytest.approx(10, abs=0.1)
+    clean = TiltSeries(many, np.zeros(200)).without_background("auto")
+    assert (clean.images[empty] == 0).all()
+
+
+def test_a_specimen_beside_the_level_does_not_change_it():
+    images = spot(10)
+    images[:, :9, :3] += 40
+    assert border_levels(images).mean() == pytest.approx(10, abs=0.3)
+
+
+def test_an_inverted_bright_field_has_the_mass_of_the_dark_one():
+    bright = TiltSeries(spot(0, counts=100), np.zeros(200))
+    inverted = TiltSeries(500 - bright.images, np.zeros(200)).inverted()
+    np.testing.assert_allclose(inverted.images, bright.images, atol=0.2)
+    assert "the contrast was inverted" in inverted.notes[-1]

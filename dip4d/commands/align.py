@@ -30,8 +30,12 @@ def add_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("file", metavar="FILE", help="the tilt series")
     p.add_argument("--angles", metavar="FILE", help="angle file, where the series lacks its own")
     p.add_argument(
-        "--tilt-axis", choices="xy", default="y", help="image axis along which the tilt axis lies (default: y)"
+        "--tilt-axis",
+        choices=("x", "y", "auto"),
+        default="auto",
+        help="image axis along which the tilt axis lies; default: the one that the images speak for",
     )
+    p.add_argument("--invert", action="store_true", help="of a bright field: the background less the image")
     p.add_argument("--pixel-nm", type=float, help="pixel size in nm, where the file does not know it")
     p.add_argument("--bin", type=int, default=1, help="whole-number binning before all else (default: 1)")
     p.add_argument("--background", default="auto", help="auto (of each image, from its border), none, or a number")
@@ -51,13 +55,18 @@ def run(a: argparse.Namespace) -> None:
     from dip4d.alignment.align import align
     from dip4d.alignment.shifts import on_full_images
     from dip4d.io import read_tilt_series, write_tilt_series
+    from dip4d.measures.input_checks import contrast_advice
     from dip4d.report.alignment_figure import draw_alignment
 
+    a.file = Path(a.file).expanduser()
     folder = Path(a.file).parent if a.out is None else a.out
     paths = {kind: folder / f"{Path(a.file).stem}_{kind}" for kind in WRITTEN}
     _check(a, paths.values())
     full = read_tilt_series(a.file, a.angles, tilt_axis=a.tilt_axis, pixel_nm=a.pixel_nm)
-    print(full.describe(a.tilt_axis), flush=True)
+    full = full.inverted() if a.invert else full
+    print(full.describe(), flush=True)
+    if warning := contrast_advice(full, key="--invert"):
+        print(f"warning: {warning}")
     series = full.binned(a.bin).without_background(_background(a.background))
     tell = lambda line: print(line, flush=True)
     aligned, shifts, report = align(

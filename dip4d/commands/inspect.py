@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SUMMARY = "what a file holds: images, tilt axis, angles, times, and what was assumed"
 ARGUMENTS = {name: f"option --{name.replace('_', '-')}" for name in ("angles", "tilt_axis", "pixel_nm")}
 
-_CERTAIN = 0.5  # a confidence in the tilt axis from which it is taken without being asked for
+_WIDEST_PX = 256  # images beyond that are better binned first
 _A_LINE = 10  # numbers of one line of the list of intensities
 _MOST_LISTED = 200  # images of which that list is printed
 
@@ -22,7 +22,8 @@ _MOST_LISTED = 200  # images of which that list is printed
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help="a tilt series, or a folder of images with a csv")
     parser.add_argument("--angles", type=Path, help="angle file, where the series lacks its own")
-    parser.add_argument("--tilt-axis", choices="xy", help="the image axis along which the tilt axis lies")
+    parser.add_argument("--invert", action="store_true", help="of a bright field: the background less the image")
+    parser.add_argument("--tilt-axis", choices=("x", "y", "auto"), help="the image axis along which the tilt axis lies")
     parser.add_argument("--pixel-nm", type=float, help="pixel size in nm, where the file does not know it")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the figures; by default this one")
 
@@ -37,37 +38,41 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--pixel-nm={arguments.pixel_nm} must be above 0")
     if arguments.out.exists() and not arguments.out.is_dir():
         raise InputError(f"--out={arguments.out} is a file, not a folder")
-    series = read_tilt_series(arguments.file, arguments.angles, pixel_nm=arguments.pixel_nm)
-    looks, confidence = input_checks.tilt_axis(series.images, series.angles_deg)
-    axis = arguments.tilt_axis or (looks if confidence >= _CERTAIN else "y")
-    if axis == "x" and 1 not in series.shape[1:]:
-        series = replace(series, images=series.images.transpose(0, 2, 1), shown=None)
-    found = input_checks.suspects(series)
+    asked = arguments.tilt_axis or "auto"
+    read = read_tilt_series(arguments.file, arguments.angles, tilt_axis=asked, pixel_nm=arguments.pixel_nm)
+    dark = input_checks.contrast_advice(read, key="data.invert=true")
+    invert = arguments.invert or dark is not None
+    series = read.inverted() if invert else read
+    found, why = input_checks.suspects_or_why(series)
 
-    print("\n".join(_lines(series, axis, looks=looks, confidence=confidence, arguments=arguments)))
+    print("\n".join(_lines(read, arguments)))
     print("\n".join(_intensity_lines(series)))
-    advice = input_checks.advice(series, key="data.exclude")
-    print(f"  suspects    {advice or 'none: no image is blank, shifted or of the wrong brightness'}")
+    named = input_checks.advice(series, key="data.exclude") if found else None
+    none = "none: no image is blank, shifted or of the wrong brightness"
+    print(f"  suspects    {named or (f'cannot be told: {why}' if why else none)}")
     print(_jitter_line(series))
+    warnings = [dark if not arguments.invert else None, input_checks.blank_advice(series)]
+    warnings += [input_checks.border_advice(series, key="data.background")]
+    for warning in filter(None, warnings):
+        print(f"  warning     {warning}")
     for note in series.notes or ("nothing",):
         print(f"  assumed     {note}")
     for path in _draw(series, found, folder=arguments.out):
         print(f"  figure      {path}")
-    print(f"  next        {_train_command(arguments, axis)}")
+    print(f"  next        {_train_command(arguments, read, invert=invert)}")
 
 
-def _lines(
-    series: TiltSeries,
-    axis: str,
-    *,
-    looks: str,
-    confidence: float,
-    arguments: argparse.Namespace,
-) -> list[str]:
+def _lines(series: TiltSeries, arguments: argparse.Namespace) -> list[str]:
     import numpy as np
 
     t, z, s = series.shape
-    rows, columns = (z, s) if axis == "y" else (s, z)
+    from dip4d.measures import input_checks
+
+    upright = series.tilt_axis == "y"
+    images = series.images if upright else series.images.transpose(0, 2, 1)
+    looks, confidence = input_checks.tilt_axis(images, series.angles_deg)
+    certain = confidence >= input_checks.CERTAIN
+    rows, columns = (z, s) if upright else (s, z)
     different = len(np.unique(np.round(series.angles_deg, 3)))
     scheme = "one sweep" if series.one_sweep else "several sweeps, or scattered"
     repeated = "" if different == t else f", {different} different"
@@ -75,13 +80,13 @@ def _lines(
     even = (
         "evenly" if np.ptp(gaps) <= 1e-3 * max(abs(gaps.mean()), 1e-12) else f"{gaps.min():.4g} to {gaps.max():.4g} s"
     )
-    asked = "as you say" if arguments.tilt_axis else ("by itself" if confidence >= _CERTAIN else "by default")
+    asked = "as you say" if arguments.tilt_axis in ("x", "y") else ("by itself" if certain else "by default")
     return [
         str(arguments.file),
         f"  images      {t} of {rows} x {columns} pixels (rows x columns)",
         f"  axes        (t, z, s) = ({t}, {z}, {s}): time, along the tilt axis, across it",
-        f"  tilt axis   along image {axis} ({asked}); the images speak for {looks}, confidence {confidence:.2f}"
-        + ("" if confidence >= _CERTAIN else ": look at the figures"),
+        f"  tilt axis   along image {series.tilt_axis} ({asked}); the images speak for {looks}, confidence "
+        f"{confidence:.2f}" + ("" if certain else ", not certain: look at the figures"),
         f"  angles      {series.angles_deg.min():g} to {series.angles_deg.max():g} deg, {scheme}{repeated}",
         f"  times       {series.times_s.min():g} to {series.times_s.max():g} s, apart: {even}",
         f"  pixel       {'unknown' if series.pixel_nm is None else f'{series.pixel_nm:.4g} nm'}",
@@ -93,7 +98,7 @@ def _intensity_lines(series: TiltSeries) -> list[str]:
     """The total intensity of every image above its background, relative to their mean; of long series the extremes."""
     from dip4d.measures.input_checks import above_background
 
-    total = above_background(series.images).sum((1, 2), dtype="float64")
+    total = above_background(series.images, series.shown).sum((1, 2), dtype="float64")
     mean = total.mean()
     relative = total / mean if mean else total
     about = f"  total       {mean:.5g} in an image on the mean, above its background; relative to it"
@@ -116,14 +121,33 @@ def _jitter_line(series: TiltSeries) -> str:
     return f"  jitter      {size:.2f} px along the tilt axis" + (f": {advice}" if size >= JITTER_TO_ALIGN_PX else "")
 
 
-def _train_command(arguments: argparse.Namespace, axis: str) -> str:
+def _train_command(arguments: argparse.Namespace, series: TiltSeries, *, invert: bool) -> str:
+    """The command that reconstructs a series as it was understood, ready to be pasted."""
     from dip4d.run_folder import reconstruct_command
 
-    words = [reconstruct_command(), f"data.path={arguments.file}"]
+    _, z, s = series.shape
+    crop = _without_zeros(series)
+    words = [f"data.path={arguments.file}"]
     words += [f"data.angles={arguments.angles}"] if arguments.angles else []
-    words += [f"data.tilt_axis={axis}"]
+    words += [f"data.tilt_axis={series.tilt_axis}"]
     words += [f"data.pixel_nm={arguments.pixel_nm:g}"] if arguments.pixel_nm else []
-    return " ".join(words)
+    words += ["data.invert=true"] if invert else []
+    words += [f"data.crop=[{','.join(map(str, crop))}]"] if crop != (0, z, 0, s) else []
+    bins = -(-max(crop[1] - crop[0], crop[3] - crop[2]) // _WIDEST_PX)
+    words += [f"data.bin={bins}"] if 1 < bins <= min(z, s) else []
+    words += ["network.rank=1"] if series.one_sweep else []
+    return " ".join([reconstruct_command(), *map(shlex.quote, words)])
+
+
+def _without_zeros(series: TiltSeries) -> tuple[int, int, int, int]:
+    """The window (z0, z1, s0, s1) outside of which all images are 0; all of it where nothing else is."""
+    import numpy as np
+
+    there = (series.images != 0).any(0)
+    z, s = (np.flatnonzero(there.any(axis)) for axis in (1, 0))
+    if not z.size:
+        return 0, series.shape[1], 0, series.shape[2]
+    return int(z[0]), int(z[-1]) + 1, int(s[0]), int(s[-1]) + 1
 
 
 def _draw(series: TiltSeries, found: list[Suspect], *, folder: Path) -> list[Path]:
@@ -131,7 +155,7 @@ def _draw(series: TiltSeries, found: list[Suspect], *, folder: Path) -> list[Pat
     from dip4d.report import series_figures
 
     folder.mkdir(parents=True, exist_ok=True)
-    stem = Path(series.source).resolve().stem
+    stem = Path(series.source).expanduser().resolve().stem
     return [
         series_figures.draw_montage(series, found, path=free_path(folder / f"{stem}-montage.png")),
         series_figures.draw_sinogram(series, found, path=free_path(folder / f"{stem}-sinogram.png")),

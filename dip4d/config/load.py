@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import inspect
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Confi
 from dip4d.errors import InputError
 
 PRESETS = Path(__file__).parent / "presets"
+_PATHS = (("run", "dir"), ("data", "path"), ("data", "angles"), ("data", "truth"), ("align", "shifts"))  # of users
 _MAY_CHANGE = {"run.dir", "run.resume", "logger", "train.steps", "train.max_minutes", "train.checkpoint_seconds"}
 _log = logging.getLogger(__name__)
 
@@ -73,6 +75,9 @@ def _merged(layers: Sequence[tuple[DictConfig, str]]) -> Config:
             raise InputError(f"{source}: {error.full_key or ''}: {str(error).splitlines()[0]}") from None
     checked = OmegaConf.to_object(config)
     assert isinstance(checked, Config)
+    for section, name in _PATHS:
+        path = getattr(getattr(checked, section), name)
+        setattr(getattr(checked, section), name, path and os.path.expanduser(path))
     _check_values(checked)
     return checked
 

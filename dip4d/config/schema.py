@@ -68,12 +68,20 @@ class Run:
 class Data:
     path: str | None = key(None, "A tilt series file, or a folder of images (see docs/files.md); empty: simulate.")
     angles: str | None = key(None, "Angle file (.tlt .rawtlt .txt .csv .mdoc), where the series lacks its own.")
-    tilt_axis: str = key("y", "The image axis along which the tilt axis lies: x (columns) or y (rows).", among="xy")
+    tilt_axis: str = key(
+        "auto",
+        "The image axis along which the tilt axis lies: x (columns) or y (rows); auto: the one that the images speak "
+        "for, y where that is not certain.",
+        among=("x", "y", "auto"),
+    )
     pixel_nm: float | None = key(None, "Pixel size in nm, where the file does not know it.", low=1e-6)
     bin: int = key(1, "Whole-number binning of the images.", low=1)
     crop: list[int] | None = key(None, "Window (z0, z1, s0, s1) of the images in pixels, cut before binning.", low=0)
     background: str = key(
         "auto", "Level to subtract from the images: auto (of each image, from its border), none, or a number."
+    )
+    invert: bool = key(
+        False, "Of each image take the level of its border less the image: a bright field, where a specimen is dark."
     )
     exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     validation_rows: float = key(

@@ -14,12 +14,14 @@ from dip4d.alignment.align import aligned_if_better
 from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 from dip4d.alignment.shifts import Shifts, apply
 from dip4d.config.schema import Align, Config
+from dip4d.errors import InputError
 from dip4d.measures import input_checks
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
+FEWEST_IMAGES, NARROWEST_PX = 4, 4  # that a series must have, and pixels across the tilt axis
 _log = logging.getLogger(__name__)
 
 
@@ -46,7 +48,7 @@ def inputs_of(
     saved: the checkpoint of the fit to go on with: its images lie where they were found then.
     """
     series, truth = loaded
-    _log.info(series.describe(config.data.tilt_axis))
+    _log.info(series.describe())
     if config.output.times is not None:
         series.tau_at(config.output.times)  # refused before hours of work
     if saved is None:
@@ -96,12 +98,30 @@ def split_of(config: Config, series: TiltSeries) -> Split:
 
 
 def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
-    """The tilt series of the configuration, measured or simulated, and the truth where there is one."""
+    """The tilt series of the configuration, measured or simulated, and the truth where there is one.
+
+    Raises InputError for what cannot be reconstructed (`check_series`).
+    """
     series, truth = _measured(config) if config.data.path else _simulated(config)
     if config.data.exclude:
         series = series.without_images(config.data.exclude)
         truth = None if truth is None else np.delete(truth, config.data.exclude, axis=0)
+    check_series(series)
     return series, truth
+
+
+def check_series(series: TiltSeries) -> None:
+    """Raises InputError for a series that nothing can be reconstructed from."""
+    t, z, s = series.shape
+    if t < FEWEST_IMAGES:
+        raise InputError(f"{series.source}: {t} images are too few to reconstruct from; {FEWEST_IMAGES} are the least")
+    if s < NARROWEST_PX:
+        raise InputError(
+            f"{series.source}: images of {z} x {s} pixels are too narrow to reconstruct from; across the tilt axis "
+            f"{NARROWEST_PX} are the least"
+        )
+    if blank := input_checks.blank_advice(series):
+        raise InputError(f"{series.source}: {blank}")
 
 
 def _simulated(config: Config) -> tuple[TiltSeries, np.ndarray]:
@@ -118,9 +138,14 @@ def _measured(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     data = config.data
     assert data.path is not None
     series = io.read_tilt_series(data.path, data.angles, tilt_axis=data.tilt_axis, pixel_nm=data.pixel_nm)
-    advice = input_checks.advice(series, data.exclude, key="data.exclude")
-    if advice:
-        _log.warning(advice)
+    series = series.inverted() if data.invert else series
+    warnings = [
+        input_checks.contrast_advice(series, key="data.invert=true"),
+        input_checks.advice(series, data.exclude, key="data.exclude"),
+        input_checks.border_advice(series, key="data.background") if data.background == "auto" else None,
+    ]
+    for warning in filter(None, warnings):
+        _log.warning(warning)
     background = data.background
     if config.align.shifts is not None:  # what an image did not see is then filled with the background
         series, background = _shifted(config, series.without_background(background)), "none"

@@ -15,9 +15,16 @@ import numpy as np
 
 from dip4d.errors import InputError
 
-_PIP_NAMES = {"rsciio": "rosettasciio", "imageio_ffmpeg": "imageio-ffmpeg"}  # where they differ from the module's
-_NM_PER = {"m": 1e9, "mm": 1e6, "um": 1e3, "micrometer": 1e3, "nm": 1, "nanometer": 1, "a": 0.1, "angstrom": 0.1,
-           "å": 0.1, "pm": 1e-3}  # fmt: skip
+_PIP_NAMES = {
+    "PIL": "pillow",
+    "rsciio": "rosettasciio",
+    "imageio_ffmpeg": "imageio-ffmpeg",
+}  # where they differ from the module's
+ANGSTROM_PER_NM = 10
+SANE_PIXEL_NM = 1e-3, 1e6  # 1 pm to 1 mm
+_NM_PER = {"m": 1e9, "cm": 1e7, "mm": 1e6, "um": 1e3, "micrometer": 1e3, "micron": 1e3, "nm": 1, "n_m": 1,
+           "nanometer": 1, "a": 0.1, "angstrom": 0.1, "å": 0.1, "pm": 1e-3}  # fmt: skip
+_CLAIMED, _INFLATED = 2**28, 1100  # bytes that are taken at their word; what a compressed byte may become
 _DEG_PER = {"deg": 1, "degree": 1, "°": 1, "rad": 180 / np.pi, "radian": 180 / np.pi}
 
 
@@ -30,6 +37,8 @@ class Raw:
     pixel_nm: None if unknown.
     notes: what the reader assumed, a sentence each.
     shown: (t, rows), as `TiltSeries` has it, of a file that dip4d has aligned.
+    planned: the number of images that the header speaks of, where there are fewer.
+    tilt_axis: the image axis along which the tilt axis lies, where the file says so.
     """
 
     images: np.ndarray
@@ -38,6 +47,8 @@ class Raw:
     pixel_nm: float | None = None
     notes: list[str] = field(default_factory=list)
     shown: np.ndarray | None = None
+    planned: int | None = None
+    tilt_axis: str | None = None
 
 
 def optional(module: str, path: str | Path) -> ModuleType:
@@ -56,14 +67,24 @@ def how_to_install(module: str) -> str:
 
 def length_nm(value: float, unit: str | None) -> float | None:
     """A length in nm; None where the unit is unknown or the value is no length."""
-    per = _NM_PER.get(str(unit).strip().lower().replace("µ", "u").replace("μ", "u").replace("ångström", "angstrom"))
+    name = str(unit).strip().strip("[]").lower().replace("\\u00b5", "u").replace("µ", "u").replace("μ", "u")
+    per = _NM_PER.get(name := name.replace("ångström", "angstrom"), _NM_PER.get(name.removesuffix("s")))
     value = abs(float(value))
     return value * per if per and np.isfinite(value) and value > 0 else None
 
 
+def check_claim(path: Path, claimed: float, *, stored: float) -> None:
+    """Raises InputError for a file of `stored` bytes whose header claims far more: they would fill the memory."""
+    if claimed > _CLAIMED and claimed > _INFLATED * stored:
+        raise InputError(
+            f"{path}: its header speaks of {claimed / 1e9:.3g} GB of pixels, the file holds {stored / 1e3:.3g} kB of "
+            "them; it is damaged or was cut"
+        )
+
+
 def degrees_per(unit: str | None) -> float | None:
     """Degrees in one unit of an angle; None if it is not the unit of an angle."""
-    return _DEG_PER.get(str(unit).strip().lower().removesuffix("s"))
+    return _DEG_PER.get(str(unit).strip().strip("[]").lower().removesuffix("s"))
 
 
 def parse_time(stamp: str, forms: tuple[str, ...]) -> datetime | None:
@@ -86,3 +107,20 @@ def silent(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def as_input_error(path: Path, kind: str) -> Iterator[None]:
+    """Whatever a library raises for a broken file of a kind becomes an InputError of one line."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}: not a readable {kind} file ({reason_of(error)})") from None
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of what a library says, as plain characters."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return "".join(c if c.isprintable() else "?" for c in line)[:300]

@@ -12,7 +12,8 @@ import numpy as np
 
 from dip4d.errors import InputError
 from dip4d.io.damaged import check_hdf5
-from dip4d.io.raw import Raw, degrees_per, length_nm, optional, parse_time, silent
+from dip4d.io.hdf5 import read_ncem
+from dip4d.io.raw import Raw, degrees_per, length_nm, optional, parse_time, reason_of, silent
 
 READERS = {".dm3": "digitalmicrograph", ".dm4": "digitalmicrograph", ".emd": "emd", ".ser": "tia", ".hspy": "hspy"}
 _DM_TAGS = ("ImageList", "TagGroup0", "ImageTags")
@@ -23,13 +24,16 @@ _FILETIME = 1e-7  # seconds in one tick of Windows
 def read_rosetta(path: Path) -> Raw:
     """Images with the tilt angles, times and pixel size of the file's own metadata.
 
-    `.dm3 .dm4`: tags of the tomography plug-in or of the stage. `.emd`: stage and time of every frame (Velox). `.ser`:
-    times. `.hspy`: stage tilts. An image axis in degrees counts as tilt angles in all. Raises InputError.
+    `.dm3 .dm4`: tags of the tomography plug-in or of the stage. `.emd`: stage and time of every frame (Velox), or the
+    axis of angles (NCEM, tomviz). `.ser`: times. `.hspy`: stage tilts. An image axis in degrees counts as tilt angles
+    in all. Raises InputError.
     """
     suffix = path.suffix.lower()
     optional("rsciio", path)
     if suffix in (".emd", ".hspy"):
         check_hdf5(path)
+    if suffix == ".emd" and (raw := read_ncem(path)) is not None:
+        return raw
     reader = optional(f"rsciio.{READERS[suffix]}", path).file_reader
     options = {"select_type": "images"} if suffix == ".emd" and _velox_images(path) else {}
     try:
@@ -44,8 +48,7 @@ def read_rosetta(path: Path) -> Raw:
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: not a readable {suffix} file ({reason})") from None
+        raise InputError(f"{path}: not a readable {suffix} file ({reason_of(error)})") from None
     return raw
 
 
@@ -73,7 +76,7 @@ def _images(signal: Mapping[str, Any], notes: list[str]) -> Raw:
     if len(axes) != images.ndim or any(int(a["size"]) != n for a, n in zip(axes, images.shape, strict=True)):
         raise ValueError(f"its axes do not fit its data of shape {images.shape}")
     raw = Raw(images, notes=notes)
-    height, width = (length_nm(a["scale"], a.get("units")) for a in axes[-2:])  # of a pixel
+    height, width = (length_nm(a.get("scale", 0), a.get("units")) for a in axes[-2:])  # of a pixel
     raw.pixel_nm = width
     if height is not None and width is not None and not np.isclose(height, width, rtol=0.01):
         raw.notes.append(f"pixels are not square ({width:.4g} x {height:.4g} nm): the first is taken for both")
@@ -87,6 +90,9 @@ def _from_axis(raw: Raw, signal: Mapping[str, Any], **_: Any) -> None:
     axis = signal["axes"][0]
     degrees = degrees_per(axis.get("units"))
     if degrees is not None:
+        if axis.get("axis") is not None:
+            raw.angles_deg = degrees * np.asarray(axis["axis"], dtype=np.float64)
+            return
         raw.angles_deg = degrees * (float(axis["offset"]) + float(axis["scale"]) * np.arange(len(raw.images)))
         raw.notes.append("angles from the calibration of the stack's axis: nominal, evenly spaced")
 

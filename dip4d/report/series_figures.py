@@ -56,7 +56,7 @@ def draw_sinogram(series: TiltSeries, found: Sequence[Suspect], *, path: Path) -
     left.set_yticks(places, [f"{series.angles_deg[order[p]]:.3g}" for p in places])
     middle.imshow(series.images.sum(2).T, cmap="gray", aspect="auto", interpolation="nearest")
     middle.set(title="sum of each row across the tilt axis", xlabel="image", ylabel="z (pixels)")
-    total = above_background(series.images).sum((1, 2), dtype=np.float64)
+    total = above_background(series.images, series.shown).sum((1, 2), dtype=np.float64)
     right.plot(series.times_s, total, "-", color="#003049", linewidth=0.8)
     right.scatter(series.times_s, total, c=series.angles_deg, cmap="viridis", s=14, zorder=2)
     for suspect in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from dip4d.__main__ import main
+from dip4d.config.load import load_config
 from dip4d.simulation.simulate import simulate
 
 
@@ -92,3 +94,52 @@ def test_inspect_tells_jitter_and_what_becomes_of_it(tmp_path, capsys):
 def test_inspect_speaks_of_its_own_options(series, tmp_path, capsys):
     assert main(["inspect", str(series), "--angles", str(tmp_path / "none.tlt"), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'none.tlt'}: no such angle file (option --angles)\n"
+
+
+@pytest.fixture
+def nothing_drawn(monkeypatch):
+    monkeypatch.setattr("dip4d.commands.inspect._draw", lambda *_, **__: [])
+
+
+def last_line(capsys) -> str:
+    return capsys.readouterr().out.splitlines()[-1]
+
+
+def test_the_next_command_is_whole_and_can_be_pasted(tmp_path, capsys, monkeypatch, nothing_drawn):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/dip4d"])
+    images = np.zeros((14, 300, 540), np.float32)
+    images[:, 10:290, 20:500] = np.random.default_rng(0).poisson(30, (14, 280, 480))
+    folder = tmp_path / "a b (c)"
+    folder.mkdir()
+    np.savez(folder / "s's.npz", images=images)
+    np.savetxt(folder / "a;b.tlt", np.linspace(-60, 60, 14))
+    arguments = [str(folder / "s's.npz"), "--angles", str(folder / "a;b.tlt"), "--pixel-nm", "0.5", "--tilt-axis", "y"]
+    assert main(["inspect", *arguments]) == 0
+    words = shlex.split(last_line(capsys).removeprefix("  next"))
+    assert words == [
+        "dip4d",
+        "reconstruct",
+        f"data.path={folder / chr(115)}'s.npz",
+        f"data.angles={folder / 'a;b.tlt'}",
+        "data.tilt_axis=y",
+        "data.pixel_nm=0.5",
+        "data.crop=[10,290,20,500]",
+        "data.bin=2",
+        "network.rank=1",
+    ]
+    assert load_config(words[2:]).data.crop == [10, 290, 20, 500]
+
+
+def test_a_bright_field_is_inspected_inverted(series, tmp_path, capsys, nothing_drawn):
+    with np.load(series) as bright:
+        dark = {**bright, "images": np.delete(3 - bright["images"], 5, axis=0)}
+    for name in ("angles", "times"):
+        dark[name] = np.delete(dark[name], 5)
+    np.savez(tmp_path / "dark.npz", **dark)
+    for options in ([], ["--invert"]):
+        assert main(["inspect", str(tmp_path / "dark.npz"), *options]) == 0
+        said = capsys.readouterr().out
+        assert ("the contrast looks inverted" in said) == (not options)
+        assert "along image x (by itself)" in said
+        assert "data.tilt_axis=x data.invert=true" in said.splitlines()[-1]
+        assert " 0.99" in said or " 1.00" in said  # of the total intensity, which is above 0

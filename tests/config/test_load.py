@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_refused_by_name(argument, words):
 
 def test_help_names_every_key():
     text = help_text()
-    for name in ("run.dir", "data.tilt_axis=y", "simulate.size=64", "train.max_minutes", "logger=wandb", "trainer="):
+    for name in ("run.dir", "data.tilt_axis=auto", "simulate.size=64", "train.max_minutes", "logger=wandb", "trainer="):
         assert name in text
 
 

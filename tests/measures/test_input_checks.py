@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dip4d.measures import input_checks
 from dip4d.simulation.schemes import SCHEMES
@@ -75,7 +76,7 @@ def test_where_the_tilt_axis_cannot_be_told_the_confidence_is_low():
 def test_tilt_axis_of_measured_series(real_data, name, axis, least):
     from dip4d.io import read_tilt_series
 
-    series = read_tilt_series(real_data / name)
+    series = read_tilt_series(real_data / name, tilt_axis="y")
     found, confidence = input_checks.tilt_axis(series.images, series.angles_deg)
     assert found == axis
     assert confidence > least
@@ -153,3 +154,63 @@ def test_advice_names_the_key_and_counts_what_is_excluded_already():
     assert input_checks.advice(series, excluded=[9], key="data.exclude").endswith("with data.exclude=[5,9]")
     assert input_checks.advice(series.without_images([5, 9])) is None
     assert input_checks.suspects(series.without_images(range(11, 60))) == []  # too few to judge
+
+
+def test_where_too_many_differ_that_is_the_reason():
+    angles, rng = ORDERS["scattered"], np.random.default_rng(0)
+    half = blobs(angles) + 0.1
+    half[::2] = 0
+    doses = (blobs(angles) + 0.1) * np.exp(rng.uniform(-0.7, 0.7, (60, 1, 1)))
+    for images, words in (
+        (half, "too many differ, 30 of 60 are blank"),
+        (doses, "too many differ"),
+        (np.full((60, 48, 48), 7.0), "blank"),
+        (10 - blobs(angles), "not brighter than its background"),
+        (blobs(angles)[:9], "fewer than 12 images"),
+    ):
+        found, why = input_checks.suspects_or_why(TiltSeries(images, angles[: len(images)]))
+        assert found == []
+        assert words in why
+    assert input_checks.suspects_or_why(TiltSeries(blobs(angles), angles)) == ([], None)
+
+
+def slab(half_width: float, half_height: float) -> np.ndarray:
+    """Images (t, 32, 32) of a bar along the tilt axis, in closed form but for the beam."""
+    theta, s = np.deg2rad(ORDERS["scattered"])[:, None, None], np.arange(32)[:, None] - 15.5
+    u = np.linspace(-60, 60, 961)
+    x, y = s * np.cos(theta) - u * np.sin(theta), s * np.sin(theta) + u * np.cos(theta)
+    inside = (np.abs(x) < half_width) & (np.abs(y) < half_height)
+    return np.repeat(inside.mean(-1)[:, None] * 2400, 32, axis=1)
+
+
+@pytest.mark.parametrize(("half_width", "reaches"), [(10, False), (16, True), (20, True), (30, True)])
+def test_a_specimen_that_reaches_the_border_is_named_and_a_film_is_not(half_width, reaches):
+    angles, rng = ORDERS["scattered"], np.random.default_rng(0)
+    images = rng.poisson(slab(half_width, 3) + 5)
+    said = input_checks.border_advice(TiltSeries(images, angles), key="data.background")
+    assert (said is not None) == reaches
+    assert said is None or "data.background=none or the number of an empty image" in said
+    film = 50 / np.cos(np.deg2rad(angles)) * np.linspace(1, 0.6, 60)
+    over = rng.poisson(100 * blobs(angles) + film[:, None, None])
+    assert input_checks.border_advice(TiltSeries(over, angles)) is None
+
+
+@pytest.mark.parametrize("specimen", SPECIMENS)
+def test_no_simulated_specimen_looks_inverted_or_cut(specimen):
+    series, _ = simulate(specimen, 24, frames=40, peak_counts=100, seed=3)
+    assert input_checks.contrast_advice(series) is None
+    assert input_checks.border_advice(series) is None
+    dark = TiltSeries(200 - series.images, series.angles_deg)
+    assert "invert=true" in input_checks.contrast_advice(dark)
+
+
+def test_few_images_and_a_turned_axis_are_not_certain():
+    angles, rng = ORDERS["scattered"], np.random.default_rng(0)
+    images = blobs(angles) + rng.normal(0, 0.02, (60, 48, 48))
+    for count in (2, 3, 9):
+        assert input_checks.tilt_axis(images[:count], angles[:count])[1] == 0
+    turned = ndimage.rotate(images, 45, axes=(1, 2), reshape=False)
+    assert input_checks.tilt_axis(turned, angles)[1] < input_checks.CERTAIN
+    spiky = images.copy()
+    spiky[rng.random(images.shape) < 1e-3] += 50
+    assert input_checks.tilt_axis(spiky, angles)[0] == "y" or input_checks.tilt_axis(spiky, angles)[1] < 0.5
