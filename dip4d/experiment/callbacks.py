@@ -40,7 +40,7 @@ from dip4d.experiment.signals import Handlers
 from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
 from dip4d.indices import evenly
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
-from dip4d.reconstruction.data import rows_of_fit
+from dip4d.reconstruction.data import as_the_first_does, rows_of_fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.report.orthoslices import densest_z, orthoslices
 from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics
@@ -108,11 +108,6 @@ class Checkpoints(L.Callback):
         else:
             trainer.save_checkpoint(self.path)  # the others only take part
         self._last = time.monotonic()
-
-
-def as_the_first_does(trainer: L.Trainer, decision: Any) -> Any:
-    """What the first of several processes has decided: clocks and signals of the others do not count."""
-    return decision if trainer.world_size == 1 else trainer.strategy.broadcast(decision)
 
 
 def _requeue(named: bool) -> None:

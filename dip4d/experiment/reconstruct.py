@@ -29,6 +29,7 @@ from dip4d.experiment.inputs import Inputs, align_if_jittery, split_of
 from dip4d.experiment.plan import device_of
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, shifts_of
+from dip4d.experiment.several import wanted
 from dip4d.io.series import write_tilt_series
 from dip4d.measures.input_checks import background_advice
 from dip4d.reconstruction.fit import Fit, fit
@@ -256,6 +257,8 @@ def _config_of(keys: dict[str, Any], **arguments: Any) -> Config:
     for name in changed_keys(config):
         if not name.startswith(_USED):  # what a run reads, compares and writes
             raise InputError(f"{name} does nothing here: it belongs to `dip4d reconstruct`", argument=name)
+    if wanted(config):
+        raise InputError("several devices are for `dip4d reconstruct`", argument="trainer.devices")
     limit = dataclasses.replace(config.train, max_minutes=arguments["max_minutes"])
     return dataclasses.replace(config, train=limit)
 

@@ -48,10 +48,11 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     """The whole run; returns its folder. Raises InputError before any work if something does not fit."""
     began = time.monotonic() - time.process_time()  # the imports count too
     if several.follows():
-        return several.follow(lambda folder, config: [callbacks.Checkpoints(folder, config.train.checkpoint_seconds)])
+        return several.follow()
     config, place = _configured(arguments)
     if config is None:
         return place.folder
+    shared = several.wanted(config)
     torch.set_float32_matmul_precision("high")
     L.seed_everything(config.run.seed, verbose=False)
     loaded = load_data(config) if config.data.path else None
@@ -72,10 +73,12 @@ def run_experiment(arguments: Sequence[str]) -> Path:
         around = _callbacks(
             config, place, live=live, conventional=conventional, methods=methods, inputs=inputs, budget=budget
         )
-        fitted = {"settings": place.settings(config), "statistics": statistics, "motion": motion, "budget": budget.fit}
-        if several.wanted(config):
-            several.hand_over(place.work, inputs.series, split=split, **fitted, checkpoint=place.checkpoint)
-        done = fit(inputs.series, split, **fitted, callbacks=around, logger=logger, checkpoint=place.checkpoint)
+        how = {"settings": place.settings(config), "statistics": statistics, "motion": motion}
+        how |= {"callbacks": around, "logger": logger, "checkpoint": place.checkpoint, "budget": budget.fit}
+        if shared:
+            done = several.fit_shared(place.work, inputs.series, split=split, **how)
+        else:
+            done = fit(inputs.series, split, **how)
         _write_what_else(place.work, done, config=config, inputs=inputs, statistics=statistics)
         _complete(place, seconds=time.monotonic() - began)
         _say_what_came(place.folder, done, config=config, logger=logger)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+import signal
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -19,9 +20,9 @@ from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
 from dip4d.errors import InputError
-from dip4d.reconstruction.fit import fit
+from dip4d.experiment.callbacks import Checkpoints
+from dip4d.reconstruction.fit import Fit, fit
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
-from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.split import Split
 from dip4d.run_folder import CONFIG
 from dip4d.tilt_series import TiltSeries
@@ -46,7 +47,7 @@ def wanted(config: Config) -> bool:
     return True
 
 
-def hand_over(
+def fit_shared(
     folder: Path,
     series: TiltSeries,
     *,
@@ -54,15 +55,13 @@ def hand_over(
     settings: Config,
     statistics: SeriesStatistics,
     motion: RigidMotion | None,
-    budget: FitTime | None,
     checkpoint: Path | None,
-) -> None:
-    """Writes what the other processes need of a fit into the folder of its run; the arguments are those of `fit`."""
-    del budget  # there is none, see `wanted`
+    **others: Any,
+) -> Fit:
+    """A `fit` in which other processes take part; its arguments, and `folder`, that of the run."""
     arrays = {name: value for name, value in vars(series).items() if isinstance(value, np.ndarray)}
     handed = {
         "arrays": {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()},
-        "pixel_nm": series.pixel_nm,
         "validation_rows": split.validation_rows.contiguous(),
         "hidden_rows": split.hidden_rows.contiguous(),
         "test_images": [int(t) for t in split.test_images],
@@ -74,6 +73,12 @@ def hand_over(
     with written_beside(folder / HANDED_OVER) as place:
         torch.save(handed, place)
     os.environ[_PLACE] = str(folder.absolute())
+    try:
+        keys = {"settings": settings, "statistics": statistics, "motion": motion, "checkpoint": checkpoint}
+        return fit(series, split, **keys, **others)
+    finally:
+        del os.environ[_PLACE]
+        (folder / HANDED_OVER).unlink(missing_ok=True)
 
 
 def follows() -> bool:
@@ -81,13 +86,14 @@ def follows() -> bool:
     return _PLACE in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
 
 
-def follow(callbacks_of: Callable[[Path, Config], list[L.Callback]]) -> Path:
-    """Takes part in the fit of another process. callbacks_of(folder, config): those that take part, too."""
+def follow() -> Path:
+    """Takes part in the fit of the first process; returns the folder of its run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it, too, and decides
     folder = Path(os.environ[_PLACE])
     config = load_config([str(folder / CONFIG)])
     handed = torch.load(folder / HANDED_OVER, weights_only=True)
     arrays = {name: value.numpy() for name, value in handed["arrays"].items()}
-    series = TiltSeries(**arrays, pixel_nm=handed["pixel_nm"])
+    series = TiltSeries(**arrays)
     motion = None
     if handed["motion"] is not None:
         motion = RigidMotion(series.shape[2] / 2)
@@ -100,7 +106,7 @@ def follow(callbacks_of: Callable[[Path, Config], list[L.Callback]]) -> Path:
         settings=dataclasses.replace(config, train=train),
         statistics=SeriesStatistics(**handed["statistics"]),
         motion=motion,
-        callbacks=callbacks_of(folder, config),
+        callbacks=[Checkpoints(folder, config.train.checkpoint_seconds)],
         checkpoint=None if handed["checkpoint"] is None else Path(handed["checkpoint"]),
     )
     return folder

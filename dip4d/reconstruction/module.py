@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from dip4d.reconstruction.data import Batch, Rows, TiltRows, drawn, rows_of_fit
+from dip4d.reconstruction.data import Batch, Rows, TiltRows, as_the_first_does, drawn, rows_of_fit
 from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
@@ -210,6 +210,10 @@ class DIP4D(L.LightningModule):
         if self.global_step == self._first_step:
             self.schedule.discount()
         self._end_if_done()
+        if self.trainer.world_size > 1:
+            self.ended, self.trainer.should_stop = as_the_first_does(
+                self.trainer, (self.ended, self.trainer.should_stop)
+            )
 
     def _end_if_done(self) -> None:
         if self.schedule.fraction_done(self.global_step) >= 1:
