@@ -37,7 +37,7 @@ from dip4d.experiment.outputs import (
     write_movie,
 )
 from dip4d.experiment.signals import Handlers
-from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
+from dip4d.experiment.tracking import Tracker, log_comparison, log_frames, log_picture
 from dip4d.indices import evenly
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
 from dip4d.reconstruction.data import as_the_first_does, rows_of_fit
@@ -157,7 +157,7 @@ class Pictures(L.Callback):
         self.truth = truth
 
     def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if trainer.logger is None or not trainer.is_global_zero:
+        if not isinstance(trainer.logger, Tracker) or not trainer.is_global_zero:
             return
         data = rows_of_fit(trainer)
         z, frames = densest_z(data.series.images), key_frames(len(data.tau))
@@ -322,7 +322,7 @@ class Results(L.Callback):
         self.run = run
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if trainer.is_global_zero and trainer.logger is not None:
+        if isinstance(trainer.logger, Tracker) and trainer.is_global_zero:
             metrics = read_metrics(self.run)
             log_frames(trainer.logger, metrics["methods"])
             log_comparison(trainer.logger, metrics)

@@ -7,13 +7,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger
 
 from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
@@ -67,8 +66,8 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound, device=device_of(config))
     conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget, plan=plan)
     motion = _motion(config, inputs, split=split, budget=budget, saved=place.saved)
-    with run_folder.in_use(place.folder, config.run), _saying_how_to_go_on(place.folder):
-        logger = _begin(config, place)
+    using = run_folder.in_use(place.folder, config.run)
+    with using, _saying_how_to_go_on(place.folder), closing(_begin(config, place)) as logger:
         live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
         around = _callbacks(
             config, place, live=live, conventional=conventional, methods=methods, inputs=inputs, budget=budget
@@ -248,7 +247,7 @@ def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split
     return live
 
 
-def _begin(config: Config, place: _Place) -> Logger:
+def _begin(config: Config, place: _Place) -> tracking.Tracker:
     """Puts the configuration into the folder of the run; returns what tracks it."""
     place.work.mkdir(exist_ok=True)
     if not place.fitted:  # else they are finished, not begun again
@@ -339,7 +338,7 @@ def _complete(place: _Place, seconds: float) -> None:
         run_folder.replace_with(place.folder, place.work)
 
 
-def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: Logger) -> None:
+def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: tracking.Tracker) -> None:
     """Prints the table and what to open."""
     metrics = run_folder.read_metrics(folder)
     print_table(metrics)
