@@ -6,9 +6,13 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from dip4d.errors import InputError
 from dip4d.whole_file import written_beside
@@ -28,7 +32,13 @@ FIGURES = "figures"
 LIVE = "live.png"  # among the figures
 TRACKING = "tracking"
 GOING_ON = "going_on"  # what a finished run that goes on writes, until it is whole
-OUTPUTS = (CONFIG, CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, FIGURES, TRACKING, GOING_ON)
+LOCK = "run.lock"  # while a run writes; left behind by one that died
+COMPLETE = "complete"  # in metrics.json, written last: nothing is missing
+RESULTS = (CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES)
+OUTPUTS = (CONFIG, *RESULTS, FIGURES, TRACKING, GOING_ON)
+
+
+_AGAIN = "remove it and go on with run.resume=true: it is written again"
 
 
 def reconstruct_command() -> str:
@@ -37,19 +47,27 @@ def reconstruct_command() -> str:
     return programs.get(Path(sys.argv[0]).name, "dip4d reconstruct")
 
 
+def resume_command(path: Path) -> str:
+    """How to go on with the run in a folder, to be pasted."""
+    return f"{reconstruct_command()} run.dir={path} run.resume=true"
+
+
 def prepare(run: Run, what: str) -> Path:
     """The folder for a run, not yet made: run.dir, or one named after the time and `what` is reconstructed.
 
-    Raises InputError if it holds a run already and neither run.resume nor run.overwrite is set, or if there is
-    nothing to resume.
+    Raises InputError if it holds a run already and neither run.resume nor run.overwrite is set, if there is nothing to
+    resume, or if nothing can be written there.
     """
     path = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{what}" if run.dir is None else Path(run.dir)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"run.dir={path} is a file, not a folder")
+    there = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise InputError(f"run.dir={path}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"run.dir={path}: nothing can be written in {there}; name another folder with run.dir")
     held = _held(path)
     if run.resume and CONFIG not in held:
         raise InputError(f"run.dir={path} holds no run to resume")
-    if held and not (run.resume or run.overwrite):
+    if held and not (run.resume or run.overwrite or _died_early(path)):
         raise InputError(
             f"run.dir={path} already holds a run ({', '.join(held)}); go on with run.resume=true, "
             "replace it with run.overwrite=true, or name another folder"
@@ -57,26 +75,52 @@ def prepare(run: Run, what: str) -> Path:
     return path
 
 
-def create(path: Path, run: Run) -> Path:
-    """Makes the folder. With run.overwrite what a run wrote there is removed; nothing else ever is."""
-    if run.overwrite:
-        for name in _held(path):
-            shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
+@contextmanager
+def in_use(path: Path, run: Run) -> Iterator[None]:
+    """Inside, no other run writes to the folder, which is made. Raises InputError if one does.
+
+    With run.overwrite what a run wrote there is removed, and so is what one left that died before its fit; nothing else
+    ever is. The system frees the lock of a process that dies.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    return path
+    try:
+        early = _died_early(path)
+        lock = FileLock(path / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another run is writing to run.dir={path}; wait for it, or name another folder") from None
+    except NotImplementedError:  # a file system without locks
+        lock = None
+    try:
+        if run.overwrite or (early and not run.resume):
+            for name in _held(path):
+                shutil.rmtree(path / name) if (path / name).is_dir() else (path / name).unlink()
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+        if not _died_early(path):
+            (path / LOCK).unlink(missing_ok=True)
 
 
 def replace_with(path: Path, newer: Path) -> None:
     """Puts the files of `newer`, a folder inside a run, in the place of those of the run, and removes it.
 
-    Its configuration last: while it is there, the run can be resumed.
+    Its metrics last: while they are there, it can be called again.
     """
     files = [file for file in newer.rglob("*") if file.is_file()]
-    for file in sorted(files, key=lambda file: file.name == CONFIG):
+    for file in sorted(files, key=lambda file: file.name == METRICS):
         place = path / file.relative_to(newer)
         place.parent.mkdir(exist_ok=True)
         os.replace(file, place)
     shutil.rmtree(newer)
+
+
+def forget_results(path: Path) -> None:
+    """Removes what would be written anew from a folder whose checkpoint is gone; the checkpoint itself stays."""
+    for name in RESULTS:
+        if name != CHECKPOINT:
+            (path / name).unlink(missing_ok=True)
 
 
 def add_metrics(path: Path, metrics: dict[str, Any]) -> None:
@@ -94,14 +138,27 @@ def add_metrics(path: Path, metrics: dict[str, Any]) -> None:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """metrics.json of a run. Raises InputError if it is missing or broken."""
+    """metrics.json of a run. Raises InputError if it is missing or broken, or another program's."""
     try:
-        return json.loads((path / METRICS).read_text())
+        metrics = json.loads((path / METRICS).read_text(encoding="utf-8"))
     except OSError:
         raise InputError(f"{path}: no {METRICS}; is it the folder of a finished run?") from None
-    except ValueError as error:
-        raise InputError(f"{path / METRICS}: not readable ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path / METRICS}: damaged ({error}); {_AGAIN}") from None
+    if not isinstance(metrics, dict) or not isinstance(metrics.get("methods"), dict):
+        raise InputError(f"{path / METRICS}: not that of a run: it has no methods; {_AGAIN}")
+    return metrics
+
+
+def is_complete(path: Path) -> bool:
+    """Whether nothing is missing of the run in a folder. Raises InputError for damaged metrics."""
+    return (path / METRICS).exists() and read_metrics(path).get(COMPLETE) is True
 
 
 def _held(path: Path) -> list[str]:
     return [name for name in OUTPUTS if (path / name).exists()]
+
+
+def _died_early(path: Path) -> bool:
+    """Whether a run wrote here, as its lock tells, that had no result yet."""
+    return (path / LOCK).exists() and not any((path / name).exists() for name in (*RESULTS, GOING_ON))

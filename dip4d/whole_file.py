@@ -14,6 +14,8 @@ def written_beside(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".part")
     try:
         yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())  # on the disk before it has its name, lest a power cut leave a name without content
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ def run(folder: Path, *arguments: str) -> dict:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """Those in the checkpoint of a run."""
-    return torch.load(folder / "checkpoint.ckpt", weights_only=False)["state_dict"]
+    return torch.load(folder / "checkpoint.ckpt", weights_only=True)["state_dict"]
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

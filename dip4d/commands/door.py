@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 
 class _Printer(logging.Handler):
@@ -26,24 +29,51 @@ def open_door() -> None:
 
 def through_the_door(run: Callable[[], int | None], *, arguments: Mapping[str, str]) -> int:
     """Runs a command; returns 0 or the code that it returns, 2 for what the user gave and cannot be used or what the
-    disk refuses, 130 for Ctrl-C.
+    disk refuses, 130 for Ctrl-C, 143 for SIGTERM.
 
     arguments: what the users of the command write for an argument of the library, such as "key data.exclude".
     """
-    from dip4d.errors import InputError
+    from dip4d.errors import InputError, TerminatedError, in_words
 
     open_door()
     try:
-        return run() or 0
+        with _sigterm_raises():
+            return run() or 0
     except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
         sys.stdout = None
         return 0
     except InputError as error:
         hint = arguments.get(error.argument or "")
-        print(f"error: {error}" + (f" ({hint})" if hint else ""), file=sys.stderr)
-        return 2
+        return _refused(f"{error}" + (f" ({hint})" if hint else ""))
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _refused(in_words(error))
+    except MemoryError as error:
+        return _refused(f"not enough memory ({error}): smaller images, with data.bin, need less")
     except KeyboardInterrupt:
         return 130
+    except TerminatedError:
+        return 143
+
+
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Inside, SIGTERM raises TerminatedError; not in a thread, where no signal comes."""
+    from dip4d.errors import TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise TerminatedError
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

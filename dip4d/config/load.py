@@ -19,10 +19,34 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Config
 from dip4d.errors import InputError
+from dip4d.whole_file import written_beside
 
 PRESETS = Path(__file__).parent / "presets"
 _PATHS = (("run", "dir"), ("data", "path"), ("data", "angles"), ("data", "truth"), ("align", "shifts"))  # of users
 _MAY_CHANGE = {"run.dir", "run.resume", "logger", "train.steps", "train.max_minutes", "train.checkpoint_seconds"}
+_SET_HERE = {  # of the Trainer's: a run has keys of its own for them, or depends on them
+    "max_steps": "train.steps",
+    "min_steps": "train.steps",
+    "max_epochs": "train.steps",
+    "min_epochs": "train.steps",
+    "max_time": "train.max_minutes",
+    "logger": "logger",
+    "enable_checkpointing": "train.checkpoint_seconds",
+    "default_root_dir": "run.dir",
+    "accumulate_grad_batches": "train.slices",
+    "limit_train_batches": "train.steps",
+    "limit_val_batches": "data.validation_rows",
+    "overfit_batches": "train.steps",
+    "fast_dev_run": "train.steps",
+    "barebones": "logger=csv",
+    "num_nodes": None,
+    "callbacks": None,
+    "plugins": None,
+    "check_val_every_n_epoch": None,
+    "reload_dataloaders_every_n_epochs": None,
+    "use_distributed_sampler": None,
+    "model_registry": None,
+}
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +67,18 @@ def load_config(arguments: Sequence[str]) -> Config:
         else:
             raise InputError(f"'{argument}' is neither a .yaml file nor key=value; see --help")
     return _merged(layers)
+
+
+def _no_lookups(value: Any, source: str) -> None:
+    """Raises InputError for ${...}, which OmegaConf would look up, in the environment of whoever runs a shared file."""
+    if isinstance(value, Mapping):
+        for each in (*value.keys(), *value.values()):
+            _no_lookups(each, source)
+    elif isinstance(value, list):
+        for each in value:
+            _no_lookups(each, source)
+    elif isinstance(value, str) and "${" in value:
+        raise InputError(f"{source}: {value} is not looked up; write the value itself")
 
 
 def config_of(**keys: Any) -> Config:
@@ -66,6 +102,7 @@ def _merged(layers: Sequence[tuple[DictConfig, str]]) -> Config:
     """The defaults with layers on top, later ones winning; each with where it is from, for errors."""
     config = OmegaConf.structured(Config)
     for layer, source in layers:
+        _no_lookups(OmegaConf.to_container(layer, resolve=False), source)
         layer = _with_new_names(layer, source)
         for name in _leaves(layer):
             _check_known(name, source)
@@ -108,7 +145,8 @@ def save_config(config: Config, path: Path) -> None:
     files = {k: str(Path(v).resolve()) for k in ("path", "angles", "truth") if (v := getattr(config.data, k))}
     align = dataclasses.replace(config.align, shifts=config.align.shifts and str(Path(config.align.shifts).resolve()))
     config = dataclasses.replace(config, run=run, data=dataclasses.replace(config.data, **files), align=align)
-    OmegaConf.save(OmegaConf.structured(config), path)
+    with written_beside(path) as place:
+        OmegaConf.save(OmegaConf.structured(config), place)
 
 
 def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
@@ -261,3 +299,10 @@ def _check_together(config: Config) -> None:
         raise InputError("run.resume and run.overwrite exclude each other")
     if config.run.resume and config.run.dir is None:
         raise InputError("run.resume=true needs run.dir, the folder of the run to go on with")
+    for name in config.trainer:
+        if name in _SET_HERE:
+            instead = f": give {own}" if (own := _SET_HERE[name]) else ""
+            raise InputError(f"trainer.{name} is set by the run itself{instead}")
+    every = config.trainer.get("val_check_interval", 1)
+    if not (isinstance(every, int) and every >= 1):
+        raise InputError(f"trainer.val_check_interval={every} must be a whole number of steps, at least 1")

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import signal
-import threading
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,16 +23,29 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from dip4d.conventional.baselines import Baseline, Conventional
 from dip4d.conventional.methods import METHODS, SCOPES
+from dip4d.errors import TerminatedError
 from dip4d.experiment import scores
-from dip4d.experiment.outputs import Watched, add_orthoslices, exhaust, kept, key_frames, key_slices, movie, write_movie
-from dip4d.experiment.tracking import log_comparison, log_frames, log_picture
+from dip4d.experiment.outputs import (
+    Watched,
+    add_orthoslices,
+    exhaust,
+    kept,
+    key_frames,
+    key_slices,
+    movie,
+    movie_is_written,
+    write_movie,
+)
+from dip4d.experiment.signals import Handlers
+from dip4d.experiment.tracking import Tracker, log_comparison, log_frames, log_picture
 from dip4d.indices import evenly
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
-from dip4d.reconstruction.data import rows_of_fit
+from dip4d.reconstruction.data import as_the_first_does, rows_of_fit
 from dip4d.reconstruction.fit import LEAST_STEPS
 from dip4d.reconstruction.module import DIP4D
 from dip4d.report.orthoslices import densest_z, orthoslices
-from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics, reconstruct_command
+from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics
+from dip4d.whole_file import written_beside
 
 EVENLY_SCORED, SCORED_IN_BEGINNING = 21, 5  # frames, of methods that reconstruct every frame anew
 BEGINNING = 0.05  # of the frames
@@ -43,61 +56,97 @@ _log = logging.getLogger(__name__)
 class Checkpoints(L.Callback):
     """Writes the checkpoint every so many seconds and at the end; the last one is whole at any moment.
 
-    folder: where it lies. run: the folder of the run, where that is another.
+    One that cannot be written, on a full disk, does not end the fit. SIGTERM ends it after a step and a checkpoint; so
+    does SIGUSR1 under SLURM, and has the job put back into the queue.
+
+    folder: where it lies.
+    seconds: between two.
+    run: the folder of the run, where that is another.
+    named: whether the command names that folder, so that the same command can go on with it.
     """
 
-    def __init__(self, folder: Path, seconds: float, *, run: Path | None = None) -> None:
+    def __init__(self, folder: Path, seconds: float, *, run: Path | None = None, named: bool = True) -> None:
         self.path, self.seconds, self._last = folder / CHECKPOINT, seconds, 0.0
-        self.run = run or folder
+        self.run, self.named = run or folder, named
+        self._ends: str | None = None  # what the system said
+        self._handlers = Handlers()
 
     def on_train_start(self, *_) -> None:
         self._last = time.monotonic()
+        self._handlers.set(signal.SIGTERM, lambda: setattr(self, "_ends", "SIGTERM"))
+        if "SLURM_JOB_ID" in os.environ:
+            self._handlers.set(signal.SIGUSR1, lambda: setattr(self, "_ends", "SIGUSR1"))
 
     def on_train_batch_end(self, trainer: L.Trainer, *_) -> None:
-        if time.monotonic() - self._last > self.seconds:
+        due = time.monotonic() - self._last > self.seconds
+        ends, due = as_the_first_does(trainer, (self._ends, due))
+        if not (due or ends):
+            return
+        try:
             self._save(trainer)
+        except (OSError, RuntimeError) as error:  # torch has errors of its own for a full disk
+            _log.warning(f"{self.path} could not be written ({error}); the one before stays, the fit goes on")
+            self._last = time.monotonic()
+        if ends == "SIGUSR1" and trainer.is_global_zero:
+            _requeue(self.named)
+        if ends:
+            _log.info(f"{ends} at step {trainer.global_step}")
+            raise TerminatedError
+
+    def on_train_end(self, *_) -> None:
+        self._handlers.restore()
 
     def on_fit_end(self, trainer: L.Trainer, *_) -> None:  # by now the module has chosen its weights
         self._save(trainer)
 
-    def on_exception(self, trainer: L.Trainer, *_) -> None:
-        _log.info(
-            f"Interrupted at step {trainer.global_step}; go on with: "
-            f"{reconstruct_command()} run.dir={self.run} run.resume=true"
-        )
+    def on_exception(self, *_) -> None:
+        self._handlers.restore()
 
     def _save(self, trainer: L.Trainer) -> None:
-        partial = self.path.with_name(self.path.name + ".part")
-        trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
-            os.replace(partial, self.path)
+            with written_beside(self.path) as place:
+                trainer.save_checkpoint(place)
+        else:
+            trainer.save_checkpoint(self.path)  # the others only take part
         self._last = time.monotonic()
+
+
+def _requeue(named: bool) -> None:
+    """Puts the job of SLURM back into the queue; the same command then goes on with the run."""
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if not named:
+        _log.warning("the job is not requeued, for it could not find the run again: name its folder with run.dir")
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+        _log.info(f"Job {job} is in the queue again")
+    except (OSError, subprocess.SubprocessError) as error:
+        _log.warning(f"job {job} could not be requeued ({error})")
 
 
 class StopByHand(L.Callback):
     """Ctrl-C once ends the fit and keeps its best weights, and the run writes everything; twice interrupts the run."""
 
     def __init__(self) -> None:
-        self._before: Any = None
+        self._handlers = Handlers()
 
     def on_train_start(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # no signal comes there
-
-        def stop(number: int, frame: Any) -> None:
-            signal.signal(signal.SIGINT, self._before)
+        def stop() -> None:
+            if not trainer.is_global_zero:
+                return  # as the first process does
+            self._handlers.restore()
             module.end("hand")
             _log.info("Stopping after this step; the result is kept. Ctrl-C again leaves it, for run.resume=true")
 
-        self._before = signal.signal(signal.SIGINT, stop)
+        self._handlers.set(signal.SIGINT, stop)
 
     def on_train_end(self, *_) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        self._handlers.restore()
 
     def on_exception(self, *_) -> None:
-        self.on_train_end()
+        self._handlers.restore()
 
 
 class Pictures(L.Callback):
@@ -109,7 +158,7 @@ class Pictures(L.Callback):
         self.truth = truth
 
     def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if trainer.logger is None or not trainer.is_global_zero:
+        if not isinstance(trainer.logger, Tracker) or not trainer.is_global_zero:
             return
         data = rows_of_fit(trainer)
         z, frames = densest_z(data.series.images), key_frames(len(data.tau))
@@ -157,10 +206,11 @@ class Comparison(L.Callback):
         self.truth, self.seconds = truth, seconds
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if not trainer.is_global_zero or not self.methods:
+        there = read_metrics(self.run)["methods"] if trainer.is_global_zero else {}
+        left = [name for name in self.methods if "settings" not in there.get(name, {})]  # by an interrupted run
+        if not trainer.is_global_zero or not left:
             return
         _log.info("The fit is done and its volumes are written; comparing them (Ctrl-C leaves that out)")
-        left = list(self.methods)
         try:
             while left:
                 baseline = self.conventional.baseline(left[0])
@@ -251,7 +301,7 @@ class Movie(L.Callback):
         self.excluded = sorted(set(excluded))
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if not trainer.is_global_zero:
+        if not trainer.is_global_zero or movie_is_written(self.run):
             return
         data = rows_of_fit(trainer)
         series, watched = data.series, Watched(module, data, truth=self.truth, seconds=self.seconds)
@@ -275,7 +325,7 @@ class Results(L.Callback):
         self.run = run
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
-        if trainer.is_global_zero and trainer.logger is not None:
+        if isinstance(trainer.logger, Tracker) and trainer.is_global_zero:
             metrics = read_metrics(self.run)
             log_frames(trainer.logger, metrics["methods"])
             log_comparison(trainer.logger, metrics)

@@ -68,7 +68,9 @@ class Alignment(L.Callback):
         self.shifts = shifts
 
     def state_dict(self) -> dict:
-        return {"shifts": None if self.shifts is None else vars(self.shifts)}
+        if self.shifts is None:
+            return {"shifts": None}
+        return {"shifts": {name: np.asarray(value).tolist() for name, value in vars(self.shifts).items()}}
 
     @classmethod
     def of(cls, saved: dict) -> Shifts | None:

@@ -30,7 +30,7 @@ from dip4d.reconstruction.fit import Fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.uncertainty import calibration, scale_of, spread
-from dip4d.report.orthoslices import orthoslices
+from dip4d.report.orthoslices import orthoslices, read_orthoslices
 from dip4d.tilt_series import TiltSeries
 from dip4d.whole_file import written_beside
 
@@ -54,6 +54,13 @@ def write_movie(path: Path, frames: Iterable[np.ndarray], *, series: TiltSeries,
     """Writes the volumes (z, y, x) of a series at some times, seconds."""
     _, n_z, bins = series.shape
     write_volumes(path, frames, shape=(len(times_s), n_z, bins, bins), times_s=times_s, pixel_nm=series.pixel_nm)
+
+
+def movie_is_written(folder: Path) -> bool:
+    """Whether a run has its volumes, and all that is learned of them: the diagnostics are written last."""
+    files = (run_folder.METRICS, run_folder.VOLUMES, run_folder.ORTHOSLICES)
+    there = all((folder / name).exists() for name in files)
+    return there and "residual_per_image" in run_folder.read_metrics(folder)
 
 
 def kept(frames: Iterable[Frame], wanted: Collection[int], *, into: list[np.ndarray]) -> Iterator[Frame]:
@@ -151,10 +158,7 @@ def key_slices(module: DIP4D, data: TiltRows, *, z: int) -> np.ndarray:
 def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequence[int]) -> None:
     """Adds to the orthoslices.npz of a run; the file is whole at any moment. frames: the numbers of those shown."""
     path = folder / run_folder.ORTHOSLICES
-    before = {}
-    if path.exists():
-        with np.load(path) as arrays:
-            before = {name: arrays[name] for name in arrays.files}
+    before = read_orthoslices(folder) if path.exists() else {}
     with written_beside(path) as place, place.open("wb") as file:
         arrays = before | {"frames": np.array(frames)} | slices
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  # it takes them for other arguments
@@ -219,7 +223,8 @@ def save_shifts(folder: Path, found: Shifts, *, config: Config) -> None:
     z, s = np.zeros(frames), np.zeros(frames)
     z[left], s[left] = found.z, found.s
     before = Shifts.none(frames) if config.align.shifts is None else Shifts.load(config.align.shifts)
-    before.plus(z, s).save(folder / run_folder.SHIFTS)
+    with written_beside(folder / run_folder.SHIFTS) as place:
+        before.plus(z, s).save(place)
     _log.info(
         f"displacements: {np.sqrt((z[left] ** 2).mean()):.2f} px rms along z, {np.sqrt((s[left] ** 2).mean()):.2f} "
         f"across; in {run_folder.SHIFTS}, for align.shifts"
@@ -237,7 +242,8 @@ def save_motion(folder: Path, done: Fit) -> None:
     names = [f"{what}_{axis}_{unit}" for what, unit in (("turn", "deg"), ("travel", "px")) for axis in "xyz"]
     rows = np.column_stack([data.series.times_s, turn, travel])
     header = ",".join(["time_s", *names])
-    np.savetxt(folder / run_folder.MOTION, rows, "%.6g", ",", header=header, comments="")
+    with written_beside(folder / run_folder.MOTION) as place:
+        np.savetxt(place, rows, "%.6g", ",", header=header, comments="")
     turned, travelled = motion.between()
     run_folder.add_metrics(folder, {"motion": {"turn_deg": turned, "travel_px": travelled.tolist()}})
     _log.info(

@@ -7,7 +7,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CHATTER = (".*does not have many workers.*", ".*IterableDataset.*", ".*resuming from a checkpoint.*", ".*LeafSpec.*")
+_CHATTER = (
+    ".*does not have many workers.*",
+    ".*IterableDataset.*",
+    ".*resuming from a checkpoint.*",
+    ".*LeafSpec.*",
+    ".*sync_dist.*",
+    ".*find_unused_parameters.*",
+)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from dip4d.experiment.inputs import Inputs, align_if_jittery, check_series, spli
 from dip4d.experiment.plan import device_of
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, shifts_of
+from dip4d.experiment.several import wanted
 from dip4d.io.series import write_tilt_series
 from dip4d.measures.image_quality import ERRORS
 from dip4d.measures.input_checks import background_advice
@@ -39,6 +40,7 @@ from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.schedule import FitTime
 from dip4d.tilt_series import TiltSeries
+from dip4d.whole_file import written_beside
 
 _log = logging.getLogger(__name__)
 
@@ -215,22 +217,27 @@ class Reconstruction:
         InputError if it holds a run already and `overwrite` is not set.
         """
         run = dataclasses.replace(self.config.run, dir=str(folder), resume=False, overwrite=overwrite)
-        path = run_folder.create(run_folder.prepare(run, what=""), run)
+        path = run_folder.prepare(run, what="")
+        with run_folder.in_use(path, run):
+            self._write(path)
+        return path
+
+    def _write(self, path: Path) -> None:
         done, series = self._done, self.series
         align = dataclasses.replace(self.config.align, automatic=False)
         data = dataclasses.replace(self.config.data, path=str(path / SERIES), background="none")
         write_tilt_series(path / SERIES, series)
         save_config(dataclasses.replace(self.config, data=data, align=align), path / run_folder.CONFIG)
-        with quiet_lightning():
-            done.trainer.save_checkpoint(path / run_folder.CHECKPOINT)
+        with quiet_lightning(), written_beside(path / run_folder.CHECKPOINT) as place:
+            done.trainer.save_checkpoint(place)
         watched = self._unwatched()
         outputs.write_movie(path / run_folder.VOLUMES, watched.frames(), series=series, times_s=series.times_s)
         outputs.save_motion(path, done)
         if self.shifts is not None:
             outputs.save_shifts(path, self.shifts, config=self.config)
         watched.write(path)
-        run_folder.add_metrics(path, facts_of(done, self._inputs, config=self.config, seconds=self._seconds))
-        return path
+        facts = facts_of(done, self._inputs, config=self.config, seconds=self._seconds)
+        run_folder.add_metrics(path, facts | {run_folder.COMPLETE: True})
 
 
 def _series_of(
@@ -263,6 +270,8 @@ def _config_of(keys: dict[str, Any], **arguments: Any) -> Config:
     for name in changed_keys(config):
         if not name.startswith(_USED):  # what a run reads, compares and writes
             raise InputError(f"{name} does nothing here: it belongs to `dip4d reconstruct`", argument=name)
+    if wanted(config):
+        raise InputError("several devices are for `dip4d reconstruct`", argument="trainer.devices")
     limit = dataclasses.replace(config.train, max_minutes=arguments["max_minutes"])
     return dataclasses.replace(config, train=limit)
 

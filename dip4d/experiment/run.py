@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import Logger
 
 from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import check_same_run, load_config, save_config
-from dip4d.config.schema import Config, Train
+from dip4d.config.schema import Config, Run, Train
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import methods_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
-from dip4d.experiment import callbacks, outputs, tracking
+from dip4d.errors import InputError, in_words
+from dip4d.experiment import callbacks, outputs, several, tracking
 from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
@@ -45,9 +47,12 @@ _log = logging.getLogger(__name__)
 def run_experiment(arguments: Sequence[str]) -> Path:
     """The whole run; returns its folder. Raises InputError before any work if something does not fit."""
     began = time.monotonic() - time.process_time()  # the imports count too
+    if several.follows():
+        return several.follow()
     config, place = _configured(arguments)
     if config is None:
         return place.folder
+    shared = several.wanted(config)
     torch.set_float32_matmul_precision("high")
     L.seed_everything(config.run.seed, verbose=False)
     loaded = load_data(config) if config.data.path else None
@@ -61,30 +66,37 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     split = split_of(config, inputs.series)
     statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound, device=device_of(config))
     conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget, plan=plan)
-
-    logger = _begin(config, place)
-    live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
     motion = _motion(config, inputs, split=split, budget=budget, saved=place.saved)
-    done = fit(
-        inputs.series,
-        split,
-        settings=place.settings(config),
-        statistics=statistics,
-        motion=motion,
-        budget=budget.fit,
-        callbacks=_callbacks(
+    using = run_folder.in_use(place.folder, config.run)
+    with using, _saying_how_to_go_on(place.folder), closing(_begin(config, place)) as logger:
+        live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
+        around = _callbacks(
             config, place, live=live, conventional=conventional, methods=methods, inputs=inputs, budget=budget
-        ),
-        logger=logger,
-        checkpoint=place.checkpoint,
-    )
-    if done.trainer.is_global_zero:
-        took = place.seconds + time.monotonic() - began
-        run_folder.add_metrics(place.work, facts_of(done, inputs, config=config, seconds=took))
+        )
+        how = {"settings": place.settings(config), "statistics": statistics, "motion": motion}
+        how |= {"callbacks": around, "logger": logger, "checkpoint": place.checkpoint, "budget": budget.fit}
+        if shared:
+            done = several.fit_shared(place.work, inputs.series, split=split, **how)
+        else:
+            done = fit(inputs.series, split, **how)
         _write_what_else(place.work, done, config=config, inputs=inputs, statistics=statistics)
-        place.complete()
+        _complete(place, seconds=time.monotonic() - began)
         _say_what_came(place.folder, done, config=config, logger=logger)
     return place.folder
+
+
+@contextmanager
+def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Whatever ends the run inside is followed by the command that goes on with it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{in_words(error)}; then go on with: {run_folder.resume_command(folder)}") from None
+    except BaseException:
+        _log.info(f"Interrupted; go on with: {run_folder.resume_command(folder)}")
+        raise
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class _Place:
     work: where it writes: its folder; of a finished run that goes on one inside, until all is there.
     checkpoint: to go on from; None for a new fit.
     saved: what that keeps.
-    seconds: of the whole run, if it was finished.
+    seconds: of the run so far, as its metrics say.
     """
 
     folder: Path
@@ -116,11 +128,6 @@ class _Place:
             return False
         return self.saved["finished"] and self.checkpoint.parent == self.work
 
-    def complete(self) -> None:
-        """All is written: it takes the place of what a run that went on had before."""
-        if self.work != self.folder:
-            run_folder.replace_with(self.folder, self.work)
-
     def settings(self, config: Config) -> Config:
         """Those of the fit: without further steps where it had ended."""
         train = dataclasses.replace(config.train, steps=self.done[0])
@@ -133,10 +140,15 @@ def _configured(arguments: Sequence[str]) -> tuple[Config | None, _Place]:
     Nothing is made yet.
     """
     config = load_config(arguments)
+    if _is_requeued(config.run):
+        arguments = [*arguments, "run.resume=true", "run.overwrite=false"]
+        config = load_config(arguments)
     folder = run_folder.prepare(config.run, what=Path(config.data.path or config.simulate.specimen).stem)
     if not config.run.resume:
         return config, _Place(folder, folder)
-    before = _facts(folder)
+    if run_folder.is_complete(folder / run_folder.GOING_ON):  # it was interrupted while it replaced what was there
+        run_folder.replace_with(folder, folder / run_folder.GOING_ON)
+    before = run_folder.read_metrics(folder) if run_folder.is_complete(folder) else {}
     work = folder / run_folder.GOING_ON if before else folder
     saved = work if (work / run_folder.CONFIG).exists() else folder
     config = check_same_run(saved / run_folder.CONFIG, arguments)
@@ -148,13 +160,14 @@ def _configured(arguments: Sequence[str]) -> tuple[Config | None, _Place]:
     checkpoint = next((c for at in (work, folder) if (c := at / run_folder.CHECKPOINT).exists()), None)
     if checkpoint is None:
         return config, _Place(folder, work)
-    return config, _Place(folder, work, checkpoint, read_checkpoint(checkpoint), before.get("seconds", 0.0))
+    so_far = run_folder.read_metrics(work) if (work / run_folder.METRICS).exists() else before
+    return config, _Place(folder, work, checkpoint, read_checkpoint(checkpoint), so_far.get("seconds", 0.0))
 
 
-def _facts(folder: Path) -> dict:
-    """The metrics of a finished run; empty if it is not finished."""
-    metrics = run_folder.read_metrics(folder) if (folder / run_folder.METRICS).exists() else {}
-    return metrics if "steps" in metrics else {}
+def _is_requeued(run: Run) -> bool:
+    """Whether SLURM has put this job into the queue again, and it had begun a run."""
+    restarted = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
+    return restarted and run.dir is not None and (Path(run.dir) / run_folder.CONFIG).exists()
 
 
 def _has_more(config: Config, had: Train, *, metrics: dict) -> bool:
@@ -235,10 +248,11 @@ def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split
     return live
 
 
-def _begin(config: Config, place: _Place) -> Logger:
-    """Makes the folder of the run, with its configuration; returns what tracks it."""
-    run_folder.create(place.folder, config.run)
+def _begin(config: Config, place: _Place) -> tracking.Tracker:
+    """Puts the configuration into the folder of the run; returns what tracks it."""
     place.work.mkdir(exist_ok=True)
+    if not place.fitted:  # else they are finished, not begun again
+        run_folder.forget_results(place.work)
     save_config(config, place.work / run_folder.CONFIG)
     keys, tracked = dataclasses.asdict(config), place.folder / run_folder.TRACKING
     return tracking.make_logger(config.logger, tracked, config=keys, name=place.folder.name)
@@ -258,7 +272,7 @@ def _callbacks(
     return [
         ProgressLine(),
         callbacks.StopByHand(),
-        callbacks.Checkpoints(folder, config.train.checkpoint_seconds, run=place.folder),
+        callbacks.Checkpoints(folder, config.train.checkpoint_seconds, named=config.run.dir is not None),
         Alignment(inputs.shifts),
         callbacks.Pictures(truth),
         callbacks.Movie(
@@ -302,29 +316,41 @@ def _write_what_else(
     inputs: Inputs,
     statistics: SeriesStatistics,
 ) -> None:
-    """Shifts and motion where they were found, the uncertainty where it is asked for; and the verdict."""
-    shifts = shifts_of(done, inputs)
+    """Shifts and motion where they were found, the uncertainty where it is asked for and missing; and the verdict."""
+    shifts, there = shifts_of(done, inputs), run_folder.read_metrics(folder)
     if shifts is not None:
         outputs.save_shifts(folder, shifts, config=config)
     outputs.save_motion(folder, done)
-    if config.uncertainty.members:
+    known = (folder / run_folder.UNCERTAINTY).exists() and (inputs.truth is None or "uncertainty" in there)
+    if config.uncertainty.members and not known:
         outputs.write_uncertainty(
             folder, done, config=config, statistics=statistics, truth=inputs.truth, callbacks=[ProgressLine()]
         )
-    run_folder.add_metrics(folder, {"verdict": vars(judge(run_folder.read_metrics(folder)))})
+    facts = facts_of(done, inputs, config=config, seconds=there.get("seconds", 0.0))
+    run_folder.add_metrics(folder, facts | {"verdict": vars(judge(there | facts))})
 
 
-def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: Logger) -> None:
-    """Prints the table and what to open, and draws the figures."""
+def _complete(place: _Place, seconds: float) -> None:
+    """Draws the figures, and says that all is there; it then takes the place of what a run that went on had before.
+
+    seconds: of this part of the run.
+    """
+    draw_figures(place.work)
+    run_folder.add_metrics(place.work, {"seconds": place.seconds + seconds, run_folder.COMPLETE: True})
+    if place.work != place.folder:
+        run_folder.replace_with(place.folder, place.work)
+
+
+def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: tracking.Tracker) -> None:
+    """Prints the table and what to open."""
     metrics = run_folder.read_metrics(folder)
     print_table(metrics)
-    figures = draw_figures(folder)
+    figures = sorted((folder / run_folder.FIGURES).glob("*.png"))
     lines = [f"{metrics['steps']} steps, {metrics['seconds'] / 60:.1f} minutes. In {folder}:"]
     lines += [f"  {run_folder.VOLUMES}: one volume for every image; open it in Fiji or napari"]
     if config.uncertainty.members:
         lines += [f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel"]
-    live = folder / run_folder.FIGURES / run_folder.LIVE
-    lines += [f"  {figure.relative_to(folder)}" for figure in [*figures, live] if figure.exists()]
+    lines += [f"  {figure.relative_to(folder)}" for figure in figures]
     lines += [f"  {tracking.hint(logger)}"]
     if done.ended != "steps":
         lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]

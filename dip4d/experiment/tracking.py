@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,64 +16,166 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from dip4d.errors import InputError
 from dip4d.measures.image_quality import SCORES, comparison_rows
 from dip4d.measures.verdict import Verdict
+from dip4d.whole_file import written_beside
+
+INIT_SECONDS = 30  # W&B may take to answer; then the run is tracked offline
+_log = logging.getLogger(__name__)
 
 
-def make_logger(kind: str, folder: Path, *, config: dict[str, Any], name: str) -> Logger:
-    """A logger that writes below `folder`. W&B works without an account: then offline, to be synchronised later."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if kind == "csv":
-        logger: Logger = CSVLogger(folder, name="csv")
-    elif kind == "tensorboard":
+class Tracker(Logger):
+    """A logger that never ends a run: after its first error it is silent, and a warning has said so.
+
+    kept: of Lightning.
+    """
+
+    def __init__(self, kept: Logger) -> None:
+        super().__init__()
+        self.kept, self._failed = kept, False
+
+    def quietly(self, do: Callable[[], Any]) -> Any:
+        """do(), or None if that fails."""
+        if self._failed:
+            return None
         try:
-            logger = TensorBoardLogger(folder, name="tensorboard")
+            return do()
+        except Exception as error:  # whatever it is: the fit is what counts
+            self._failed = True
+            _log.warning(f"the run is tracked no further ({_line(error)}); it goes on")
+
+    @property
+    def name(self) -> str | None:
+        return self.quietly(lambda: self.kept.name)
+
+    @property
+    def version(self) -> int | str | None:
+        return self.quietly(lambda: self.kept.version)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_: Any, **__: Any) -> None:
+        self.quietly(lambda: self.kept.log_hyperparams(params))  # pyright: ignore[reportArgumentType]
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.quietly(lambda: self.kept.log_metrics(metrics, step))
+
+    def save(self) -> None:
+        self.quietly(self.kept.save)
+
+    def finalize(self, status: str) -> None:
+        self.quietly(lambda: self.kept.finalize(status))
+
+    def close(self) -> None:
+        """Ends a run of W&B, so that the next of this process is another."""
+        if isinstance(self.kept, WandbLogger):
+            self.quietly(self.kept.experiment.finish)
+
+
+def make_logger(kind: str, folder: Path, *, config: dict[str, Any], name: str) -> Tracker:
+    """A logger that writes below `folder`. W&B works without an account: then offline, to be synchronised later; where
+    it cannot even do that, a CSV file takes its place.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if kind == "tensorboard":
+        try:
+            logger: Logger = TensorBoardLogger(folder, name="tensorboard")
         except ModuleNotFoundError:
             raise InputError("logger=tensorboard needs: pip install tensorboard") from None
     else:
-        logger = _wandb(folder, name)
-    logger.log_hyperparams(config)
-    return logger
+        logger = (_wandb(folder, name) if kind == "wandb" else None) or CSVLogger(folder, name="csv")
+    tracker = Tracker(logger)
+    tracker.log_hyperparams(config)
+    return tracker
 
 
-def _wandb(folder: Path, name: str) -> Logger:
+def _wandb(folder: Path, name: str) -> WandbLogger | None:
+    """W&B online, or else offline; None where neither works, or is wanted."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    mode = os.environ.get("WANDB_MODE")
+    if mode == "disabled":
+        return None
+    try:
+        modes = [mode] if mode else ["online" if _is_logged_in() else "offline"]
+        for each in (*modes, "offline"):
+            try:
+                return _begun(folder, name, offline=each != "online")
+            except Exception as error:
+                why = _line(error)
+                if each == "online":
+                    _log.warning(f"W&B did not let the run in ({why}): it is tracked offline")
+    except Exception as error:  # not even its settings can be read
+        why = _line(error)
+    _log.warning(f"W&B does not work here ({why}): the run is tracked in a CSV file")
+    return None
+
+
+def _is_logged_in() -> bool:
     import wandb
 
-    os.environ.setdefault("WANDB_SILENT", "true")
-    offline = os.environ.get("WANDB_MODE", "online" if wandb.login(prompt=False) else "offline") == "offline"
-    remembered = folder / "wandb-id.txt"  # a resumed run goes on in W&B too
+    try:
+        return bool(wandb.login(prompt=False))
+    except Exception as error:
+        _log.warning(f"W&B did not let the run in ({_line(error)}): it is tracked offline")
+        return False
+
+
+def _begun(folder: Path, name: str, *, offline: bool) -> WandbLogger:
+    """A W&B run that has begun; a resumed run goes on in W&B, too."""
+    import wandb
+
+    remembered = folder / "wandb-id.txt"
     if not remembered.exists():
-        remembered.write_text(uuid.uuid4().hex[:8])
-    return WandbLogger(
+        with written_beside(remembered) as place:
+            place.write_text(uuid.uuid4().hex[:8])
+    mode = "offline" if offline else "online"
+    logger = WandbLogger(
         id=remembered.read_text(),
         resume="allow",
         project=os.environ.get("WANDB_PROJECT", "dip4d"),
         name=name,
         save_dir=folder,
         offline=offline,
-        settings=wandb.Settings(mode="offline" if offline else "online", console="off", silent=True),
+        settings=wandb.Settings(mode=mode, console="off", silent=True, init_timeout=INIT_SECONDS),
     )
+    if not hasattr(logger.experiment, "id"):
+        raise RuntimeError("it did not begin")
+    return logger
 
 
-def hint(logger: Logger | None) -> str:
-    """What to do with what was logged."""
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def hint(tracker: Tracker) -> str:
+    """What to do with what was logged; of an interrupted run all its parts are named."""
+    return tracker.quietly(lambda: _hint(tracker.kept)) or ""
+
+
+def _hint(logger: Logger) -> str:
     if isinstance(logger, WandbLogger):
         folder = Path(logger.experiment.dir).parent
-        return f"W&B, offline: wandb sync {folder}" if logger._offline else f"W&B: {logger.experiment.url}"
+        parts = sorted(folder.parent.glob(f"offline-run-*-{logger.experiment.id}"))
+        if parts:
+            return f"W&B, offline: wandb sync {' '.join(map(str, parts))}"
+        return f"W&B: {logger.experiment.url}"
     if isinstance(logger, TensorBoardLogger):
         return f"tensorboard --logdir {logger.log_dir}"
     return f"{logger.log_dir}/metrics.csv" if isinstance(logger, CSVLogger) else ""
 
 
-def log_picture(logger: Logger, name: str, *, picture: np.ndarray, step: int) -> None:
+def log_picture(tracker: Tracker, name: str, *, picture: np.ndarray, step: int) -> None:
     """picture: (rows, columns), any range; scaled to its own maximum."""
     scaled = (np.clip(picture / max(float(picture.max()), 1e-12), 0, 1) * 255).astype(np.uint8)
+    logger = tracker.kept
     if isinstance(logger, WandbLogger):
-        logger.log_image(name, [scaled], step=step)
+        tracker.quietly(lambda: logger.log_image(name, [scaled], step=step))
     elif isinstance(logger, TensorBoardLogger):
-        logger.experiment.add_image(name, scaled, step, dataformats="HW")
+        tracker.quietly(lambda: logger.experiment.add_image(name, scaled, step, dataformats="HW"))
 
 
-def log_frames(logger: Logger, methods: dict[str, dict]) -> None:
+def log_frames(tracker: Tracker, methods: dict[str, dict]) -> None:
     """The scores of every method for every frame, with the frame as the horizontal axis."""
+    tracker.quietly(lambda: _log_frames(tracker.kept, methods))
+
+
+def _log_frames(logger: Logger, methods: dict[str, dict]) -> None:
     frames = max((len(m.get(score, ())) for m in methods.values() for score in SCORES), default=0)
     if isinstance(logger, WandbLogger) and frames:
         logger.experiment.define_metric("frame")
@@ -88,14 +193,19 @@ def log_frames(logger: Logger, methods: dict[str, dict]) -> None:
             logger.log_metrics(values, step=t)
 
 
-def log_verdict(logger: Logger | None, verdict: dict[str, Any]) -> None:
+def log_verdict(tracker: Tracker, verdict: dict[str, Any]) -> None:
     """The verdict on a run, in the summary of W&B."""
-    if isinstance(logger, WandbLogger):
-        logger.experiment.summary["verdict"] = str(Verdict(verdict["level"], tuple(verdict["because"])))
+    if isinstance(logger := tracker.kept, WandbLogger):
+        words = str(Verdict(verdict["level"], tuple(verdict["because"])))
+        tracker.quietly(lambda: logger.experiment.summary.update({"verdict": words}))
 
 
-def log_comparison(logger: Logger, metrics: dict) -> None:
+def log_comparison(tracker: Tracker, metrics: dict) -> None:
     """The comparison as a table."""
+    tracker.quietly(lambda: _log_comparison(tracker.kept, metrics))
+
+
+def _log_comparison(logger: Logger, metrics: dict) -> None:
     rows = comparison_rows(metrics)
     if isinstance(logger, WandbLogger):
         logger.log_table("comparison", columns=list(rows[0]), data=[list(r.values()) for r in rows])

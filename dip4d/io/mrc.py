@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import mrcfile
 import numpy as np
-from mrcfile.dtypes import HEADER_DTYPE
+from mrcfile.dtypes import HEADER_DTYPE, get_ext_header_dtype
 from mrcfile.utils import data_dtype_from_header
 
 from dip4d.errors import InputError
@@ -194,7 +193,7 @@ def _order(header: np.recarray) -> str:
 
 def _read_fei(raw: Raw, header: np.recarray, *, extended: np.ndarray) -> None:
     """FEI1 and FEI2."""
-    dtype = cast(Any, mrcfile.dtypes).get_ext_header_dtype(bytes(header.exttyp), _order(header))
+    dtype = cast(np.dtype, get_ext_header_dtype(bytes(header.exttyp), _order(header)))
     count = raw.planned or len(raw.images)
     size = int(np.frombuffer(extended[:4].tobytes(), _order(header) + "i4")[0])  # of a record, as it says itself
     size = size if dtype.itemsize <= size <= extended.nbytes else dtype.itemsize

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tifffile
@@ -128,7 +128,7 @@ def _pixel_nm(tif: tifffile.TiffFile, page: Any) -> float | None:
         for name in names:
             metadata = metadata.get(name) if isinstance(metadata, dict) else None
         if metadata is not None:
-            return length_nm(metadata, "m")
+            return length_nm(cast(float, metadata), "m")
     per_unit = tags.get("XResolution", tags.get(282))
     if not isinstance(per_unit, tuple) or min(per_unit) <= 0:
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -87,6 +87,7 @@ class StepSampler(Sampler[list[int]]):
     steps: how many steps.
     seed: what a step sees depends on (seed, step) alone, so that a run can resume.
     first_step: asked when the sampling begins.
+    part: (k, n), where n processes share each batch out among them: this one takes the k-th part of it.
     """
 
     def __init__(
@@ -97,9 +98,10 @@ class StepSampler(Sampler[list[int]]):
         steps: int,
         seed: int,
         first_step: Callable[[], int],
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.count, self.batch, self.steps, self.seed = count, min(batch, count), steps, seed
-        self.first_step = first_step
+        self.first_step, self.part = first_step, part
 
     def __len__(self) -> int:
         return self.steps
@@ -108,7 +110,8 @@ class StepSampler(Sampler[list[int]]):
         for step in range(self.first_step(), self.steps):
             sweep, place = divmod(step * self.batch, self.count)
             order = np.concatenate([self._order(sweep), self._order(sweep + 1)])
-            yield order[place : place + self.batch].tolist()
+            batch, (k, n) = order[place : place + self.batch], self.part
+            yield batch.tolist() if n == 1 else np.array_split(np.sort(batch), n)[k].tolist()
 
     def _order(self, sweep: int) -> np.ndarray:
         return np.random.default_rng((self.seed, sweep)).permutation(self.count)
@@ -197,7 +200,8 @@ class TiltRows(L.LightningDataModule):
             seen = ~self.split.hidden_rows.all(0)
             items, batch, collate = seen.nonzero()[:, 0].tolist(), self.images, self.batch_of_images
         first_step = lambda: 0 if self.trainer is None else self.trainer.global_step
-        sampler = StepSampler(len(items), batch, steps=self.steps, seed=self.seed, first_step=first_step)
+        part = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        sampler = StepSampler(len(items), batch, steps=self.steps, seed=self.seed, first_step=first_step, part=part)
         return DataLoader(_positions(items), batch_sampler=sampler, collate_fn=collate)
 
     def all_batches(self) -> DataLoader:
@@ -210,6 +214,11 @@ class TiltRows(L.LightningDataModule):
 def _positions(numbers: list[int]) -> Dataset[int]:
     """A list is all that a DataLoader needs of a data set."""
     return cast(Dataset[int], numbers)
+
+
+def as_the_first_does(trainer: L.Trainer, decision: Any) -> Any:
+    """What the first of several processes has decided: clocks and signals of the others do not count."""
+    return decision if trainer.world_size == 1 else trainer.strategy.broadcast(decision)
 
 
 def rows_of_fit(trainer: L.Trainer) -> TiltRows:

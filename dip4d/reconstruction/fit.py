@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from dip4d.config.schema import Config, Train
 from dip4d.conventional.series import SeriesStatistics, statistics_of
-from dip4d.errors import InputError
+from dip4d.errors import InputError, TerminatedError
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import LOSSES
@@ -32,6 +37,9 @@ FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 300  # steps of a fit by default: so ofte
 LEAST_STEPS = 200  # with fewer a fit may be worse than SIRT: measured in docs/experiments-log.md
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
 STEPS_BETWEEN_VALIDATIONS = 100
+ONE_DEVICE = {"devices": 1, "strategy": "auto", "num_nodes": 1}  # keys of the Trainer, for what is not shared out
+_KEPT = {"format", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "seconds",
+         "worse", "cycle", "finished", "ended", "validated", "best", "averaged"}  # fmt: skip
 GRADIENT_CLIP = 0.3  # a few steps in a hundred are many times longer; without them 1 dB is gained
 
 
@@ -89,20 +97,57 @@ def fit(
     if begin is not None:
         begin(module)
     trainer = make_trainer(settings, data, callbacks=callbacks, logger=logger)
+    if checkpoint is not None:
+        check_weights(module, checkpoint)
     with keep_buffers():
-        trainer.fit(module, data, ckpt_path=checkpoint)
+        run_fit(trainer, module, data=data, checkpoint=checkpoint)
     return Fit(module, data, trainer)
 
 
+def run_fit(trainer: L.Trainer, module: DIP4D, *, data: TiltRows, checkpoint: Path | None = None) -> None:
+    """`Trainer.fit`, from a checkpoint of which nothing but weights, numbers and words is read.
+
+    Raises KeyboardInterrupt and TerminatedError, where Lightning would leave the program.
+    """
+    try:
+        trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as left:
+        if isinstance(left, SIGTERMException):
+            raise TerminatedError from None
+        raise KeyboardInterrupt from None
+
+
 def read_checkpoint(path: Path) -> dict:
-    """What a checkpoint keeps of a fit, on the CPU. Raises InputError for one of an earlier version."""
-    saved = torch.load(path, map_location="cpu", weights_only=False)
-    if saved.get("format") != CHECKPOINT_FORMAT:
-        raise InputError(
-            f"{path}: of an earlier version, whose fits cannot go on; begin again with run.overwrite=true, or "
-            f"repeat the run: {reconstruct_command()} {path.with_name(CONFIG)}"
-        )
+    """What a checkpoint keeps of a fit, on the CPU: weights, numbers and words, nothing that could run.
+
+    Raises InputError for one that is damaged, of an earlier version, or another program's.
+    """
+    again = f"begin again with run.overwrite=true, or repeat the run: {reconstruct_command()} {path.with_name(CONFIG)}"
+    try:
+        with zipfile.ZipFile(path) as parts:
+            damaged = parts.testzip()  # torch itself does not look
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: holds more than weights, numbers and words, and was not read; {again}") from None
+    except Exception as error:  # whatever a damaged file makes of its reader
+        raise InputError(f"{path}: damaged, or no checkpoint ({type(error).__name__}); {again}") from None
+    if damaged:
+        raise InputError(f"{path}: damaged ({damaged}); {again}")
+    if not isinstance(saved, dict) or not saved.keys() >= _KEPT:
+        raise InputError(f"{path}: not the checkpoint of a fit; {again}")
+    if saved["format"] != CHECKPOINT_FORMAT:
+        raise InputError(f"{path}: of another version, whose fits cannot go on; {again}")
     return saved
+
+
+def check_weights(module: DIP4D, checkpoint: Path) -> None:
+    """Raises InputError if a checkpoint is that of another network, or of another series."""
+    shapes = lambda state: {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
+    if shapes(read_checkpoint(checkpoint)["state_dict"]) != shapes(module.state_dict()):
+        raise InputError(
+            f"{checkpoint}: its weights are those of another network or of another series than {CONFIG} says; "
+            "begin again with run.overwrite=true"
+        )
 
 
 def prepare(
@@ -159,22 +204,32 @@ def make_trainer(
     callbacks: Sequence[L.Callback] = (),
     logger: Logger | bool = False,
 ) -> L.Trainer:
-    """The Trainer of the configuration, for the rows of a fit; `trainer.*` keys win over what is set here."""
-    return L.Trainer(
-        **{
-            "max_steps": data.steps,
-            "max_epochs": -1,
-            "val_check_interval": min(STEPS_BETWEEN_VALIDATIONS, data.steps),
-            "check_val_every_n_epoch": None,
-            "limit_val_batches": None if data.validation.numel() else 0,
-            "num_sanity_val_steps": 0,
-            "gradient_clip_val": GRADIENT_CLIP,
-            "log_every_n_steps": min(10, data.steps),
-            "enable_progress_bar": False,
-            "enable_model_summary": False,
-            "enable_checkpointing": False,
-            "logger": logger,
-            "callbacks": [StaysOnDevice(), *callbacks],
-            **settings.trainer,
-        }
-    )
+    """The Trainer of the configuration, for the rows of a fit; `trainer.*` keys win over what is set here.
+
+    Raises InputError for keys that Lightning refuses.
+    """
+    keys = {
+        "max_steps": data.steps,
+        "max_epochs": -1,
+        "val_check_interval": min(STEPS_BETWEEN_VALIDATIONS, data.steps),
+        "check_val_every_n_epoch": None,
+        "limit_val_batches": None if data.validation.numel() else 0,
+        "num_sanity_val_steps": 0,
+        "gradient_clip_val": GRADIENT_CLIP,
+        "log_every_n_steps": min(10, data.steps),
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+        "devices": 1,  # else Lightning takes all that there are, in as many processes
+        "use_distributed_sampler": False,  # the rows are shared out by `StepSampler`
+        "plugins": [LightningEnvironment()],  # under SLURM, too: requeueing is that of `Checkpoints`
+        "default_root_dir": os.devnull,  # nothing is written there, and no other program's checkpoint is found
+        "logger": logger,
+        "callbacks": [StaysOnDevice(), *callbacks],
+        **settings.trainer,
+    }
+    try:
+        return L.Trainer(**keys)
+    except Exception as error:  # of many kinds
+        given = ", ".join(f"trainer.{name}={value}" for name, value in settings.trainer.items())
+        raise InputError(f"{given or 'trainer'}: {' '.join(str(error).split())}") from None

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from dip4d.reconstruction.data import Batch, Rows, TiltRows, drawn, rows_of_fit
+from dip4d.reconstruction.data import Batch, Rows, TiltRows, as_the_first_does, drawn, rows_of_fit
 from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
@@ -25,7 +25,7 @@ from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
 STOP_EARLIEST = 0.3  # though not before this part of its schedule
 TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
-CHECKPOINT_FORMAT = 3  # of what is kept of a fit; 1 had other names for the weights, 2 a wider finest scale
+CHECKPOINT_FORMAT = 4  # of what is kept of a fit; 3 did not say what had been validated
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 
@@ -71,6 +71,7 @@ class DIP4D(L.LightningModule):
         self._squares: list[Tensor] = []  # of the validation batches
         self.best = BestWeights()
         self._worse = 0  # times in a row
+        self._validated = 0  # the step of the last validation
         self._first_step = 1  # of this part of an interrupted fit
         self.ended: Ended = "steps"
         self.finished = False  # its weights are the chosen ones
@@ -156,11 +157,26 @@ class DIP4D(L.LightningModule):
         self.ended, self.trainer.should_stop = why, True
 
     def on_train_start(self) -> None:
-        if self.finished:
+        went_on = self.finished
+        if went_on:
             self._go_on()
         self.graph = StepGraph(self) if self.device.type == "cuda" and self.trainer.world_size == 1 else None
         self.schedule.start()
         self._first_step = self.global_step + 1
+        if not went_on and self.global_step:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Does what the step that a checkpoint was written at had still to do: end the fit, validate."""
+        self._end_if_done()
+        data, every = rows_of_fit(self.trainer), self.trainer.val_check_batch
+        due = self.trainer.should_stop or (every and self.global_step % every == 0)
+        if due and self._validated < self.global_step and data.validation.numel() and self.trainer.limit_val_batches:
+            was_training = self.training
+            self.eval()
+            with self.averaged.used():
+                self._judge(self.validation_error(data))
+            self.train(was_training)
 
     def _go_on(self) -> None:
         """A finished fit goes on: a further cycle from the chosen weights, which stay those to beat."""
@@ -174,14 +190,17 @@ class DIP4D(L.LightningModule):
     def on_train_end(self) -> None:
         self.graph = None
         self.schedule.stop()
-        data = rows_of_fit(self.trainer)
         if not self.trainer.interrupted:
-            self.finished = True
-            self.averaged.swap()
-            if data.validation.numel():
-                error = lambda: self.validation_error(data)
-                self.best.offer(self.global_step, error(), network=self)
-                self.best.load_into(self, error)
+            self.choose_weights()
+
+    def choose_weights(self) -> None:
+        """The fit has ended: gives the network its best weights."""
+        self.finished, data = True, rows_of_fit(self.trainer)
+        self.averaged.swap()
+        if data.validation.numel():
+            error = lambda: self.validation_error(data)
+            self.best.offer(self.global_step, error(), network=self)
+            self.best.load_into(self, error)
 
     def optimizer_step(self, *arguments, **keys) -> None:
         super().optimizer_step(*arguments, **keys)
@@ -190,6 +209,13 @@ class DIP4D(L.LightningModule):
     def on_train_batch_end(self, *_) -> None:
         if self.global_step == self._first_step:
             self.schedule.discount()
+        self._end_if_done()
+        if self.trainer.world_size > 1:
+            self.ended, self.trainer.should_stop = as_the_first_does(
+                self.trainer, (self.ended, self.trainer.should_stop)
+            )
+
+    def _end_if_done(self) -> None:
         if self.schedule.fraction_done(self.global_step) >= 1:
             self.end("time" if self.global_step < self.schedule.steps else "steps")
 
@@ -209,6 +235,11 @@ class DIP4D(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         error = relative_error(cast(Tensor, sum(self._squares)))
         self.log("validation/dip", error)
+        self._judge(error)
+
+    def _judge(self, error: float) -> None:
+        """What a validation error means: weights to remember, and the end of the fit if it keeps rising."""
+        self._validated = self.global_step
         self.best.offer(self.global_step, error, network=self)
         self._worse = self._worse + 1 if error > STOP_RATIO * self.best.lowest else 0
         settled = not self.schedule.constant and self.schedule.fraction_done(self.global_step) > STOP_EARLIEST
@@ -268,13 +299,13 @@ class DIP4D(L.LightningModule):
         checkpoint["format"] = CHECKPOINT_FORMAT
         checkpoint["seconds"], checkpoint["worse"] = self.schedule.elapsed(), self._worse
         checkpoint["cycle"], checkpoint["finished"] = self.schedule.cycle, self.finished
-        checkpoint["ended"] = self.ended
+        checkpoint["ended"], checkpoint["validated"] = self.ended, self._validated
         checkpoint["best"], checkpoint["averaged"] = self.best.state_dict(), self.averaged.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self.schedule.spent, self._worse = checkpoint["seconds"], checkpoint["worse"]
         self.schedule.cycle, self.finished = checkpoint["cycle"], checkpoint["finished"]
-        self.ended = checkpoint["ended"]
+        self.ended, self._validated = checkpoint["ended"], checkpoint["validated"]
         self.best.load_state_dict(checkpoint["best"])
         self.averaged.load_state_dict(checkpoint["averaged"])
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dip4d.config.schema import Config
-from dip4d.reconstruction.fit import fit
+from dip4d.reconstruction.fit import ONE_DEVICE, fit
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.schedule import FitTime
@@ -118,6 +118,7 @@ def _short_settings(settings: Config) -> Config:
         network=replace(settings.network, channels=CHANNELS, use_row=False),
         train=replace(settings.train, steps=STEPS, learning_rate=LEARNING_RATE, slices=SLICES),
         align=replace(settings.align, refine=False),
+        trainer=settings.trainer | ONE_DEVICE,
     )
 
 

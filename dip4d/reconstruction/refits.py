@@ -7,10 +7,11 @@ import dataclasses
 from collections.abc import Sequence
 
 import lightning as L
+import torch
 
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
-from dip4d.reconstruction.fit import Fit, fit
+from dip4d.reconstruction.fit import ONE_DEVICE, Fit, fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split
@@ -39,6 +40,7 @@ def fit_members(
     for k in range(members):
         own = _settings(settings, steps=_share(MEMBER_SHARE, done.steps), seed=settings.run.seed + 1 + k)
         half = half_of_rows(split.validation_rows | split.hidden_rows, own.run.seed)
+        torch.manual_seed(own.run.seed)  # whatever the fit itself has drawn, in one part or in several
         found.append(
             fit(
                 done.data.series,
@@ -58,8 +60,9 @@ def _share(share: float, steps: int) -> int:
 
 
 def _settings(settings: Config, *, steps: int, seed: int) -> Config:
-    """The settings for so many steps from another seed."""
+    """The settings for so many steps from another seed, on one device."""
     replace = dataclasses.replace
+    settings = replace(settings, trainer=settings.trainer | ONE_DEVICE)
     return replace(settings, train=replace(settings.train, steps=steps), run=replace(settings.run, seed=seed))
 
 

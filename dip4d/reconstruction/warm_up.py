@@ -12,8 +12,9 @@ import torch
 
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
+from dip4d.errors import InputError
 from dip4d.reconstruction.data import TiltRows, rows_of_fit
-from dip4d.reconstruction.fit import STEPS_BETWEEN_VALIDATIONS, make_trainer, prepare
+from dip4d.reconstruction.fit import ONE_DEVICE, STEPS_BETWEEN_VALIDATIONS, make_trainer, prepare, run_fit
 from dip4d.reconstruction.memory import keep_buffers
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
@@ -56,7 +57,8 @@ def pace_of(series: TiltSeries, split: Split, *, settings: Config, motion: Rigid
         angles and its times have an influence.
     """
     train = dataclasses.replace(settings.train, steps=1 + TIMED_STEPS)
-    short = dataclasses.replace(settings, train=train, trainer=settings.trainer | {"limit_val_batches": 0})
+    alone = settings.trainer | {"limit_val_batches": 0} | ONE_DEVICE
+    short = dataclasses.replace(settings, train=train, trainer=alone)
     series = dataclasses.replace(series, images=np.ones_like(series.images))  # no empty rows, whose error is none
     any_statistics = SeriesStatistics(1.0, 1.0, 1.0)
     with torch.random.fork_rng():
@@ -67,7 +69,14 @@ def pace_of(series: TiltSeries, split: Split, *, settings: Config, motion: Rigid
             data = _first(data, positions)
         watch = _Watch()
         with keep_buffers():
-            make_trainer(short, data, callbacks=[watch]).fit(module, data)
+            make_trainer(settings, data)  # refuses what the fit itself would, before the work
+            try:
+                run_fit(make_trainer(short, data, callbacks=[watch]), module, data=data)
+            except Exception as error:  # the keys of the Trainer are many, and so are its errors
+                if not settings.trainer or isinstance(error, (InputError, MemoryError, OSError)):
+                    raise
+                given = ", ".join(f"trainer.{name}={value}" for name, value in settings.trainer.items())
+                raise InputError(f"{given}: a first step failed ({' '.join(str(error).split())})") from error
     whole = series.shape[1] / positions
     return Pace(watch.step, whole * watch.validation, whole * watch.volume)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from dip4d.alignment.shifts import Shifts
 from dip4d.measures.consistency import centre_of_mass
-from dip4d.report.style import AFTER, BEFORE, new_figure
+from dip4d.report.style import AFTER, BEFORE, new_figure, save_figure
 from dip4d.tilt_series import TiltSeries
 
 _BEFORE, _AFTER = {"color": BEFORE, "linewidth": 1}, {"color": AFTER, "linewidth": 1.4}
@@ -34,7 +34,7 @@ def draw_alignment(
     _draw_shifts(axes[1, 2], shifts)
     _draw_mean(axes[0, 3], after)
     _draw_residuals(axes[1, 3], report)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     return path
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from dip4d.report.style import OURS, line_of, new_figure
-from dip4d.whole_file import written_beside
+from dip4d.report.style import OURS, line_of, new_figure, save_figure
 
 _WIDTH, _HEIGHT = 9.4, 1.5  # inches, of the figure and of a line of slices
 _FINEST = 192  # pixels of a slice that are drawn
@@ -51,8 +50,7 @@ def draw_live(
     lines[-1].set_xlabel(f"(y, x) orthoslices at z = {z}, the densest", fontsize=8)
     _draw_errors(below, errors, to_beat=to_beat)
     figure.suptitle(title, fontsize=10)
-    with written_beside(path) as place:
-        figure.savefig(place, dpi=110, format="png")
+    save_figure(figure, path, dpi=110)
 
 
 def _thinned(slices: np.ndarray) -> np.ndarray:

@@ -16,8 +16,9 @@ from dip4d.errors import InputError
 from dip4d.measures.image_quality import ERRORS, NOISE, SCORES, at_frames, comparison_rows, scored_frames
 from dip4d.measures.resolution import THRESHOLD, in_words
 from dip4d.measures.verdict import Verdict
-from dip4d.report.style import FAINT, INK, KEPT_ASIDE, OURS, label, line_of, names_of, new_figure
-from dip4d.run_folder import FIGURES, ORTHOSLICES, read_metrics
+from dip4d.report.orthoslices import read_orthoslices
+from dip4d.report.style import FAINT, INK, KEPT_ASIDE, OURS, label, line_of, names_of, new_figure, save_figure
+from dip4d.run_folder import FIGURES, METRICS, read_metrics, resume_command
 
 TABLE_WIDTH, SCORE_WIDTH = 96, 16  # columns of text, and as many more for each score
 
@@ -65,7 +66,7 @@ def draw_figures(run: Path) -> list[Path]:
     metrics = read_metrics(run)
     folder = run / FIGURES
     folder.mkdir(exist_ok=True)
-    drawn = _draw_orthoslices(run / ORTHOSLICES, metrics, folder=folder)
+    drawn = _draw_orthoslices(run, metrics, folder=folder)
     if metrics["methods"].get("dip", {}).get("psnr"):
         drawn.append(draw_quality({"": metrics}, folder / "quality.png"))
     if "residual_per_image" in metrics:
@@ -85,7 +86,7 @@ def draw_diagnostics(metrics: dict, path: Path) -> Path:
         axes[name].spines[["top", "right"]].set_visible(False)
         axes[name].set_axisbelow(True)
         axes[name].grid(axis="x" if name == "errors" else "y", alpha=0.3)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
     return path
 
 
@@ -185,20 +186,16 @@ def draw_quality(runs: dict[str, dict], path: Path) -> Path:
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130)
+    save_figure(figure, path, dpi=130)
     return path
 
 
-def _draw_orthoslices(source: Path, metrics: dict, *, folder: Path) -> list[Path]:
+def _draw_orthoslices(run: Path, metrics: dict, *, folder: Path) -> list[Path]:
     """Orthoslices over time, a figure for each plane: a row for each method, a column for each frame, one grey scale.
 
     The scale is that of the truth where there is one, else of ours.
     """
-    try:
-        with np.load(source) as arrays:
-            slices = {k: arrays[k] for k in arrays.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{source}: not readable ({error})") from None
+    slices = read_orthoslices(run)
     frames = slices.pop("frames")
     names = [n for n in names_of(metrics) if f"{n}_yx" in slices]
     vmax = float(slices["truth_yx" if "truth" in names else "dip_yx"].max()) or 1.0
@@ -236,18 +233,29 @@ def _draw_plane(
     for axis, time_s in zip(axes[0], times_s, strict=True):
         axis.set_title(f"{time_s:g} s", fontsize=8)
     figure.supxlabel(f"({', '.join(axes_names)}) orthoslices", fontsize=8)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     return path
 
 
 def summarise(runs: Sequence[Path]) -> list[Path]:
-    """Prints the table and draws the figures of each run, and one figure of all when there are several."""
+    """Prints the table and draws the figures of each run, and one figure of all when there are several.
+
+    Raises InputError if there is no run, or if its files do not fit each other.
+    """
     drawn = []
     for run in runs:
-        metrics = read_metrics(run)
-        print_table(metrics, title=str(run))
-        print("\n".join(trust_lines(metrics)))
-        drawn += draw_figures(run)
+        try:
+            metrics = read_metrics(run)
+            print_table(metrics, title=str(run))
+            print("\n".join(trust_lines(metrics)))
+            drawn += draw_figures(run)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{run / METRICS}: not the numbers of a whole run ({type(error).__name__}: {error}); "
+                f"write them anew with {resume_command(run)}"
+            ) from None
     scored = {run.name: read_metrics(run) for run in runs}
     scored = {name: m for name, m in scored.items() if m["methods"].get("dip", {}).get("psnr")}
     if len(scored) > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from dip4d.measures.input_checks import Suspect, above_background
-from dip4d.report.style import OURS, new_figure
+from dip4d.report.style import OURS, new_figure, save_figure
 from dip4d.tilt_series import TiltSeries
 
 _MONTAGE = 24  # images at most
@@ -36,7 +36,7 @@ def draw_montage(series: TiltSeries, found: Sequence[Suspect], *, path: Path) ->
         axis.set(xticks=[], yticks=[])
     figure.supxlabel("s (across the tilt axis)", fontsize=8)
     figure.supylabel("z (along it)", fontsize=8)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     return path
 
 
@@ -65,5 +65,5 @@ def draw_sinogram(series: TiltSeries, found: Sequence[Suspect], *, path: Path) -
         right.plot(*point, "o", color=OURS, markersize=8, fillstyle="none", zorder=3)
     right.set(title="total intensity (colour: angle)", xlabel="time (s)")
     right.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
     return path

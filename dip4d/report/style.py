@@ -5,9 +5,12 @@ Figures are made without pyplot, so that drawing one in a notebook leaves the re
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from matplotlib.figure import Figure
 
 from dip4d.conventional.methods import METHODS, label_of
+from dip4d.whole_file import written_beside
 
 OURS, INK, FAINT, KEPT_ASIDE = "#c1121f", "#34495e", "#b8c4cc", "#2a9d8f"
 BEFORE, AFTER = "#9aa5b1", OURS
@@ -17,6 +20,12 @@ _UNKNOWN = {"color": "#6c757d", "linestyle": "-.", "linewidth": 1.2}
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of so many inches."""
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
+    """Writes a figure as PNG; the file is whole at any moment."""
+    with written_beside(path) as place:
+        figure.savefig(place, dpi=dpi, format="png")
 
 
 def names_of(metrics: dict) -> list[str]:

@@ -93,7 +93,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_ro
     interrupt(monkeypatch, step=17)
     with pytest.raises(StopNowError):
         run(tmp_path / "parts", *small)
-    saved = torch.load(tmp_path / "parts" / "checkpoint.ckpt", weights_only=False)
+    saved = torch.load(tmp_path / "parts" / "checkpoint.ckpt", weights_only=True)
     assert 0 < saved["global_step"] <= 17
     logged = list((tmp_path / "parts" / "tracking").rglob("hparams.yaml"))
     run(tmp_path / "parts", "run.resume=true")
@@ -184,9 +184,7 @@ def test_a_budget_ends_the_run(tmp_path, small, monkeypatch):
     monkeypatch.setattr("dip4d.experiment.plan.LEAST_STEPS", 1)
     metrics = run(tmp_path / "run", *small, "train.steps=1000000", "train.max_minutes=0.1", "compare.methods=[]")
     assert 0 < metrics["steps"] < 1000000
-    last = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=False)["optimizer_states"][0]["param_groups"][
-        0
-    ]
+    last = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"][0]
     assert last["lr"] < 1e-4  # the schedule came to its end
 
 

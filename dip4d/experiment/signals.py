@@ -1,0 +1,27 @@
+"""Signal handlers for as long as something lasts."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Handlers:
+    """Handlers of signals, from `set` to `restore`; none outside the main thread, where no signal comes."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+
+    def set(self, number: int, handle: Callable[[], None]) -> None:
+        """handle(): called when the signal comes."""
+        if threading.current_thread() is threading.main_thread():
+            before = signal.signal(number, lambda *_: handle())
+            self._before.setdefault(number, before)
+
+    def restore(self, number: int | None = None) -> None:
+        """Puts back what was there before: of one signal, or of all."""
+        for each in list(self._before) if number is None else [number]:
+            if each in self._before:
+                signal.signal(each, self._before.pop(each))
