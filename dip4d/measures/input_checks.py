@@ -138,11 +138,12 @@ def disorder(series: TiltSeries) -> float:
     """What the given tilt angles leave of the moments unexplained, over what the same angles in a random order leave:
     far below 1 if the images follow their angles, about 1 if not, or if the specimen looks alike from all sides.
     """
-    lifted = np.stack([_above_background(image) for image in series.images])
+    lifted = np.stack([_above_background(image) for image in _small(series.images)])
     held = lifted.sum((1, 2), dtype=np.float64) > 0
     if held.sum() < _FEWEST:
         return 0.0
-    along, across = (_central_moments(lifted[held].sum(axis, dtype=np.float64)) for axis in (2, 1))
+    tensors = [_central_moments(image) for image in lifted[held]]
+    along, across = _moments_along(tensors, (0.0, 1.0)), _moments_along(tensors, (1.0, 0.0))
     theta, time = np.deg2rad(series.angles_deg[held]), np.linspace(-1, 1, len(held))[held]
     left = lambda angles: _unexplained(along, across, theta=angles, slow=[time, time**2])
     random = np.random.default_rng(0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from dip4d.measures import input_checks
+from dip4d.measures.input_checks import disorder
 from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.simulate import simulate
 from dip4d.simulation.specimens import SPECIMENS
@@ -214,3 +217,11 @@ def test_few_images_and_a_turned_axis_are_not_certain():
     spiky = images.copy()
     spiky[rng.random(images.shape) < 1e-3] += 50
     assert input_checks.tilt_axis(spiky, angles)[0] == "y" or input_checks.tilt_axis(spiky, angles)[1] < 0.5
+
+
+@pytest.mark.parametrize("specimen", ["nanocage", "drift", "growth"])
+def test_images_that_do_not_follow_their_angles_are_told(specimen):
+    series, _ = simulate(specimen, 32, frames=50, n_z=20, scheme="grs", peak_counts=500, seed=4)
+    shuffled = np.random.default_rng(3).permutation(series.angles_deg)
+    assert disorder(series) < 0.7
+    assert disorder(dataclasses.replace(series, angles_deg=shuffled)) > 0.78
