@@ -13,6 +13,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before anything imports Triton
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several files of tests at a time, a thread each
+    torch.set_num_threads(1)
+
 SMALL = [
     "simulate.size=16",
     "simulate.frames=12",
