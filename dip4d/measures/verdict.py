@@ -60,12 +60,12 @@ def _unseen(metrics: dict[str, Any]) -> tuple[str, str]:
 
 
 def explains_nothing(metrics: dict[str, Any]) -> Objection | None:
-    """An error near 1: the volumes might as well be empty."""
+    """An error near 1: the volumes might as well be empty, as of an inverted contrast or a wild learning rate."""
     key, words = _unseen(metrics)
     error = metrics.get(key, {}).get(OURS)
     if error is None or error < EXPLAINS_NOTHING:
         return None
-    return Objection(f"it explains nothing of the {words} (error {error:.2f}); is the contrast inverted?", grave=True)
+    return Objection(f"it explains nothing of the {words} (error {error:.2f})", grave=True)
 
 
 def rival_predicts_better(metrics: dict[str, Any]) -> Objection | None:
@@ -105,7 +105,7 @@ def images_contradict_geometry(metrics: dict[str, Any]) -> Objection | None:
     if geometry["axis_other"] > SURE_OF_AXIS:
         return Objection("the tilt axis seems to lie along the other axis of the images (data.tilt_axis)", grave=True)
     if geometry["disorder"] > LIKE_CHANCE:
-        return Objection("the images do not follow their tilt angles: are they in the same order?", grave=True)
+        return Objection("the images do not follow their tilt angles: check their order, and the tilt axis", grave=True)
     return None
 
 

@@ -145,6 +145,9 @@ def _draw_errors(axis: Axes, metrics: dict) -> None:
     axis.set_yticks(range(len(names)), [label(n, metrics).replace(", ", ",\n") for n in names])
     axis.invert_yaxis()
     axis.margins(x=0.4)
+    if (floor := metrics.get("noise_floor", {}).get("held_out")) is not None:
+        axis.axvline(floor, linestyle="--", color=INK, linewidth=1, alpha=0.6, zorder=0.9)
+        axis.annotate("the noise alone", (floor, -0.44), (3, 0), textcoords="offset points", fontsize=8, color=INK)
     axis.set_title("Relative error of what was not fitted", loc="left")
 
 
@@ -155,9 +158,8 @@ def _draw_resolution(axis: Axes, metrics: dict) -> None:
     axis.axhline(THRESHOLD, linestyle="--", color=INK, linewidth=1.2, label=f"{THRESHOLD:g}: {in_words(found)}")
     hidden = np.isnan(correlation)
     if hidden.any():
-        axis.axvspan(
-            frequency[int(hidden.argmax())], frequency[-1], color=FAINT, alpha=0.4, label="hidden by the noise"
-        )
+        told = frequency[max(int(hidden.argmax()) - 1, 0)]
+        axis.axvspan(told, frequency[-1], color=FAINT, alpha=0.4, label="hidden by the noise")
     if found["resolution"] is not None:
         axis.axvline(1 / found["resolution"], linestyle="--", color=INK, linewidth=0.8, alpha=0.5)
     axis.set(

@@ -394,3 +394,15 @@ def test_measured_series(tmp_path, small, real_data):
     test = angles[metrics["unseen_images"]]
     assert len(test) > len(np.unique(test)) == 5
     assert np.isin(angles, test).sum() == len(test)  # whole views
+
+
+def test_a_run_of_one_step_is_not_usable_and_its_exit_code_says_so(tmp_path, small, capsys):
+    arguments = ["reconstruct", *small, "train.steps=1", "compare.methods=[]", f"run.dir={tmp_path / 'run'}"]
+    assert main(arguments) == 3
+    said = capsys.readouterr().out.strip().splitlines()[-1]
+    assert said.startswith("Verdict: not usable because ")
+    assert "the fit had 1 steps" in said
+    verdict = read_metrics(tmp_path / "run")["verdict"]
+    assert verdict["level"] == "not usable"
+    assert main(["report", str(tmp_path / "run")]) == 0
+    assert "Verdict: not usable" in capsys.readouterr().out
