@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import shlex
 import signal
 import threading
 import time
@@ -60,9 +61,9 @@ class Checkpoints(L.Callback):
         self._save(trainer)
 
     def on_exception(self, trainer: L.Trainer, *_) -> None:
+        run = shlex.quote(f"run.dir={self.run}")
         _log.info(
-            f"Interrupted at step {trainer.global_step}; go on with: "
-            f"{reconstruct_command()} run.dir={self.run} run.resume=true"
+            f"Interrupted at step {trainer.global_step}; go on with: {reconstruct_command()} {run} run.resume=true"
         )
 
     def _save(self, trainer: L.Trainer) -> None:

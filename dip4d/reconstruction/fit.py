@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,7 +101,7 @@ def read_checkpoint(path: Path) -> dict:
     if saved.get("format") != CHECKPOINT_FORMAT:
         raise InputError(
             f"{path}: of an earlier version, whose fits cannot go on; begin again with run.overwrite=true, or "
-            f"repeat the run: {reconstruct_command()} {path.with_name(CONFIG)}"
+            f"repeat the run: {reconstruct_command()} {shlex.quote(str(path.with_name(CONFIG)))}"
         )
     return saved
 
