@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -88,5 +89,6 @@ def _say_next(wanted: dict[str, Path]) -> None:
     for module in ("rsciio", "h5py"):
         if find_spec(module) is None:
             print(f"reading {aligned.name} needs: {how_to_install(module)}")
-    print(f"look at it:     dip4d inspect {aligned}")
-    print(f"reconstruct it: {reconstruct_command()} data.path={aligned} data.tilt_axis=x data.bin=4")
+    path = shlex.quote(f"data.path={aligned}")
+    print(f"look at it:     dip4d inspect {shlex.quote(str(aligned))}")
+    print(f"reconstruct it: {reconstruct_command()} {path} data.tilt_axis=x data.bin=4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 SUMMARY = "look at the volumes of a run in napari"
@@ -46,4 +47,4 @@ def _list_figures(folder: Path) -> None:
 
     figures = sorted((folder / FIGURES).glob("*.png"))
     print("\n".join(["figures of the run:", *(f"  {f}" for f in figures)]) if figures else
-          f"its figures: dip4d report {folder}")  # fmt: skip
+          f"its figures: dip4d report {shlex.quote(str(folder))}")  # fmt: skip

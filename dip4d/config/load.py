@@ -221,6 +221,13 @@ def _preset(argument: str) -> DictConfig | None:
 
 
 def _override(argument: str) -> DictConfig:
+    """The layer of one key=value; a path is taken as it is, with whatever YAML would make of its characters."""
+    name, value = argument.split("=", 1)
+    is_path = tuple(name.split(".")) in _PATHS and value not in ("", "~", "null") and "${" not in value
+    if is_path and not (value[0] in "'\"" and value[-1] == value[0]):
+        layer = OmegaConf.create()
+        OmegaConf.update(layer, name, value, merge=True)
+        return layer
     try:
         return OmegaConf.from_dotlist([argument])
     except Exception as error:

@@ -48,6 +48,7 @@ def inputs_of(
     saved: the checkpoint of the fit to go on with: its images lie where they were found then.
     """
     series, truth = loaded
+    check_not_blank(series)
     _log.info(series.describe())
     if config.output.times is not None:
         series.tau_at(config.output.times)  # refused before hours of work
@@ -113,7 +114,7 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 
 
 def check_series(series: TiltSeries) -> None:
-    """Raises InputError for a series that nothing can be reconstructed from."""
+    """Raises InputError for a series of a shape that nothing can be reconstructed from."""
     t, z, s = series.shape
     if t < FEWEST_IMAGES:
         raise InputError(f"{series.source}: {t} images are too few to reconstruct from; {FEWEST_IMAGES} are the least")
@@ -122,6 +123,10 @@ def check_series(series: TiltSeries) -> None:
             f"{series.source}: images of {z} x {s} pixels are too narrow to reconstruct from; across the tilt axis "
             f"{NARROWEST_PX} are the least"
         )
+
+
+def check_not_blank(series: TiltSeries) -> None:
+    """Raises InputError for a series that shows nothing."""
     if blank := input_checks.blank_advice(series):
         raise InputError(f"{series.source}: {blank}")
 

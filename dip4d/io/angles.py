@@ -71,7 +71,8 @@ def sidecars_of(path: Path) -> list[Path]:
     """The angle files beside a tilt series, first those that come first in `SIDECARS`.
 
     They have its name with another ending, or with an ending added, in capitals or not; of a file that is compressed
-    or has two endings, such as .ome.tif, that without both, too.
+    or has two endings, such as .ome.tif, that without both, too. Of a folder also what lies in it, but for a csv, which
+    names its images.
     """
     stems = {path.name.lower(): 0}
     name = path
@@ -81,6 +82,9 @@ def sidecars_of(path: Path) -> list[Path]:
     if not path.parent.is_dir():
         return []
     found = []
+    for other in path.iterdir() if path.is_dir() else ():
+        if (ending := other.suffix.lower()) in SIDECARS and ending != ".csv" and not other.name.startswith("."):
+            found.append((False, SIDECARS.index(ending), other.name, other))
     for other in path.parent.iterdir():
         ending = other.suffix.lower()
         if ending in SIDECARS and other.stem.lower() in stems and other != path and other.is_file():

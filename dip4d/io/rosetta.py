@@ -43,7 +43,7 @@ def read_rosetta(path: Path) -> Raw:
         signal, number, notes = _choose(signals, path)
         raw = _images(signal, notes)
         _METADATA.get(suffix, _from_stage)(raw, signal, path=path, number=number)
-        if raw.angles_deg is None:
+        if raw.angles_deg is None or np.ptp(raw.angles_deg) == 0:  # a stage that was not read says 0
             _from_axis(raw, signal)
     except InputError:
         raise

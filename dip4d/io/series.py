@@ -72,7 +72,8 @@ def read_tilt_series(
     times = _times_of(found, raw)
     images, shown = without_gaps(images, raw, path=path)
     order = np.argsort(times, kind="stable")
-    axis = raw.tilt_axis or _axis_of(images[order], found.angles_deg[order], asked=tilt_axis, raw=raw)
+    in_order = images if (np.diff(order) > 0).all() else images[order]
+    axis = raw.tilt_axis or _axis_of(in_order, found.angles_deg[order], asked=tilt_axis, raw=raw)
     if axis == "x":
         images, shown = images.transpose(0, 2, 1), None
     pixel = _pixel_of(raw, pixel_nm, beside=found.pixel_nm)

@@ -12,7 +12,8 @@ import numpy as np
 from dip4d.errors import InputError
 from dip4d.io.raw import degrees_per
 
-MOST_BYTES = 2**23  # of a text file; 10,000 images are described in less
+MOST_BYTES = 2**23  # of a text file; SerialEM describes 10,000 images in less
+MOST_LINES = 100_000  # of a table
 _MINUS = str.maketrans("\u2212\u2013\u2010\ufe63\uff0d", "-----")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 _FEWEST_LINES = 5  # that tell a column which counts the images
@@ -76,8 +77,10 @@ def read_table(path: Path, *, names: bool, what: str) -> Table:
     names: whether the first column holds names of files, not numbers. Separated by semicolons, tabs, commas or blanks.
     Raises InputError, naming the line, for what cannot be told apart.
     """
-    lines = []
-    for number, line in enumerate(read_text(path, what).split("\n"), start=1):
+    lines, text = [], read_text(path, what)
+    if (count := text.count("\n")) > MOST_LINES:
+        raise InputError(f"{path}: {count} lines are too many for {what}")
+    for number, line in enumerate(text.split("\n"), start=1):
         line = _without_comment(line, names=names).strip()
         if line and line.strip(",;\t \"'"):
             lines.append((number, line))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import shlex
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -122,7 +123,8 @@ def read_checkpoint(path: Path) -> dict:
 
     Raises InputError for one that is damaged, of an earlier version, or another program's.
     """
-    again = f"begin again with run.overwrite=true, or repeat the run: {reconstruct_command()} {path.with_name(CONFIG)}"
+    repeat = f"{reconstruct_command()} {shlex.quote(str(path.with_name(CONFIG)))}"
+    again = f"begin again with run.overwrite=true, or repeat the run: {repeat}"
     try:
         with zipfile.ZipFile(path) as parts:
             damaged = parts.testzip()  # torch itself does not look

@@ -154,3 +154,17 @@ def test_a_run_goes_on_with_what_it_began_with_whatever_names_its_keys_had(tmp_p
     assert (config.simulate.peak_counts, config.train.steps) == (5, 9)
     with pytest.raises(InputError, match=r"cannot resume with simulate\.peak_counts=6"):
         check_same_run(tmp_path / "config.yaml", ["simulate.peak_counts=6"])
+
+
+@pytest.mark.parametrize(
+    "path", ["/x/a #1.mrc", "/x/a: b.mrc", "[a].mrc", "*.mrc", "1e5", "s's.mrc", "a,b=c.mrc", "yes"]
+)
+def test_a_path_is_taken_as_it_is(path):
+    assert load_config([f"data.path={path}"]).data.path == path
+
+
+def test_a_tilde_is_home_and_nothing_is_none(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load_config(["data.path=~/s.mrc", "run.dir=~/run", "data.angles=null", "data.truth='a b'"])
+    assert (config.data.path, config.run.dir, config.data.angles) == ("/home/me/s.mrc", "/home/me/run", None)
+    assert config.data.truth == "a b"

@@ -131,6 +131,9 @@ def test_a_text_too_long_is_refused_at_once(tmp_path):
     (tmp_path / "s.tlt").write_text("-60.00\n" * 2_000_000)
     with pytest.raises(InputError, match="13 MB are too many"):
         read_angle_file(tmp_path / "s.tlt")
+    (tmp_path / "s.tlt").write_text("-60.00\n" * 200_000)
+    with pytest.raises(InputError, match="200000 lines are too many"):
+        read_angle_file(tmp_path / "s.tlt")
     (tmp_path / "s.bin").write_bytes(b"\x00\x01\x02" * 100)
     with pytest.raises(InputError, match="not a text file; it must hold words"):
         read_text(tmp_path / "s.bin", "words")

@@ -351,6 +351,16 @@ def test_folders_of_any_names(tmp_path, images, kind):
     assert any(f"1 images that are not {kind}" in note for note in series.notes)
 
 
+def test_a_folder_may_hold_its_angle_file(tmp_path, images):
+    (tmp_path / "scan").mkdir()
+    for i, image in enumerate(images):
+        np.save(tmp_path / "scan" / f"im{i}.npy", image)
+    np.savetxt(tmp_path / "scan" / "angles.tlt", ANGLES)
+    series = read_tilt_series(tmp_path / "scan")
+    np.testing.assert_array_equal(series.images, images)
+    np.testing.assert_array_equal(series.angles_deg, ANGLES)
+
+
 def test_colours_that_are_grey_are_read_and_others_refused(tmp_path, images):
     image_of = pytest.importorskip("PIL.Image")
     (tmp_path / "scan").mkdir()
