@@ -11,6 +11,7 @@ and nothing of it has run. Prints a table and writes results/faults.json.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -158,9 +159,11 @@ def kills(lab: Lab, row: Row, *, trials: int, rng: random.Random) -> None:
     began = time.monotonic()
     lab.run(f"run.dir={lab.folder / 'timed'}", *TINY)
     seconds = time.monotonic() - began
-    for trial in range(trials):
+    moments = [seconds * (trial + rng.random()) / trials for trial in range(trials)]
+    rng.shuffle(moments)
+    for trial, moment in enumerate(moments):
         folder = lab.folder / f"kill-{trial}"
-        killed_at(lab, [f"run.dir={folder}", *TINY], seconds=seconds * (trial + rng.random()) / trials)
+        killed_at(lab, [f"run.dir={folder}", *TINY], seconds=moment)
         if trial % 3 == 2 and (folder / "config.yaml").exists():
             killed_at(lab, [f"run.dir={folder}", "run.resume=true"], seconds=seconds * rng.random())
         row.add(resumed(lab, folder))
@@ -354,7 +357,8 @@ def main(arguments: list[str] | None = None) -> list[Row]:
         lab = Lab(Path(folder))
         assert lab.run(f"run.dir={folder}/whole", *TINY) == 0, lab.said
         if "kills" in parts:
-            kills(lab, add("kill -9"), trials=given.kills, rng=random.Random(given.seed))
+            with contextlib.suppress(KeyboardInterrupt):  # enough of them
+                kills(lab, add("kill -9"), trials=given.kills, rng=random.Random(given.seed))
         for name, part in (("signals", signals), ("disk", disk), ("files", files)):
             if name in parts:
                 part(lab, add)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def reconstruct_command() -> str:
 
 def resume_command(path: Path) -> str:
     """How to go on with the run in a folder, to be pasted."""
-    return f"{reconstruct_command()} run.dir={path} run.resume=true"
+    return f"{reconstruct_command()} {shlex.quote(f'run.dir={path}')} run.resume=true"
 
 
 def prepare(run: Run, what: str) -> Path:

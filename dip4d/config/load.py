@@ -39,6 +39,7 @@ _SET_HERE = {  # of the Trainer's: a run has keys of its own for them, or depend
     "overfit_batches": "train.steps",
     "fast_dev_run": "train.steps",
     "barebones": "logger=csv",
+    "num_sanity_val_steps": None,
     "num_nodes": None,
     "callbacks": None,
     "plugins": None,
@@ -310,6 +311,9 @@ def _check_together(config: Config) -> None:
         if name in _SET_HERE:
             instead = f": give {own}" if (own := _SET_HERE[name]) else ""
             raise InputError(f"trainer.{name} is set by the run itself{instead}")
+    clip = config.trainer.get("gradient_clip_val")
+    if isinstance(clip, (int, float)) and not clip >= 0:
+        raise InputError(f"trainer.gradient_clip_val={clip} must be at least 0")
     every = config.trainer.get("val_check_interval", 1)
     if not (isinstance(every, int) and every >= 1):
         raise InputError(f"trainer.val_check_interval={every} must be a whole number of steps, at least 1")

@@ -23,7 +23,7 @@ from dip4d.experiment.budget import Budget
 from dip4d.experiment.callbacks import frames_to_score
 from dip4d.experiment.inputs import outline, split_of, will_be_aligned
 from dip4d.experiment.outputs import KEY_FRAMES
-from dip4d.reconstruction.fit import LEAST_STEPS, images_in_a_batch, steps_of_fit
+from dip4d.reconstruction.fit import LEAST_STEPS, check_series, images_in_a_batch, steps_of_fit
 from dip4d.reconstruction.memory import BASE_GB, free_gb, gb_of_step
 from dip4d.reconstruction.motion_test import expected_seconds
 from dip4d.reconstruction.networks import NETWORKS
@@ -33,6 +33,7 @@ from dip4d.tilt_series import TiltSeries
 
 USUAL_ITERATIONS, USUAL_WINDOW = 75, 40  # of a conventional method, for want of better knowledge
 SCORING_SECONDS = 1.6e-7  # of a voxel against the truth, PSNR and SSIM, on one thread
+FEWEST_HALVED = 4  # images
 NARROWEST_PX = 16  # narrower images are advised to nobody
 VOLUMES_IN_MEMORY = 9  # besides the maps of all positions, when the movie is drawn and its frames are kept for figures
 
@@ -85,6 +86,9 @@ def make_plan(
     with_truth: whether volumes will be scored.
     done: steps and seconds of the fit in an earlier part of the run.
     """
+    check_series(series)
+    if config.compare.resolution and len(split_of(config, series).seen(series).images) < FEWEST_HALVED:
+        raise InputError(f"compare.resolution=true needs {FEWEST_HALVED} images or more, to halve")
     memory = gb_of_run(config, series, with_truth=with_truth), free_gb()
     disk = gb_of_files(config, series), _free_disk_gb(folder, config)
     _check_room(memory, disk, config=config, series=series)

@@ -34,7 +34,7 @@ from dip4d.io.series import write_tilt_series
 from dip4d.measures.image_quality import ERRORS
 from dip4d.measures.input_checks import background_advice
 from dip4d.measures.verdict import Verdict, judge
-from dip4d.reconstruction.fit import Fit, fit
+from dip4d.reconstruction.fit import Fit, check_series, fit
 from dip4d.reconstruction.motion_test import find_motion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.refits import fit_members
@@ -82,6 +82,7 @@ def reconstruct(
     if (np.diff(series.times_s) < 0).any():
         raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
     config = _config_of(keys, max_minutes=max_minutes, steps=steps)
+    check_series(series)
     _check(series, truth)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)

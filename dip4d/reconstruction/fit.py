@@ -37,6 +37,8 @@ from dip4d.tilt_series import TiltSeries
 FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 300  # steps of a fit by default: so often is every row shown, if that is more
 LEAST_STEPS = 200  # with fewer a fit may be worse than SIRT: measured in docs/experiments-log.md
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
+FEWEST_IMAGES_OF_SERIES, NARROWEST_PX = 3, 2
+INTENSITIES = 1e-33, 1e33  # of single precision, with room for sums and squares of errors
 STEPS_BETWEEN_VALIDATIONS = 100
 ONE_DEVICE = {"devices": 1, "strategy": "auto", "num_nodes": 1}  # keys of the Trainer, for what is not shared out
 _KEPT = {"format", "state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "global_step", "seconds",
@@ -186,6 +188,25 @@ def prepare(
     steps = module.schedule.steps
     data = TiltRows(series, split, slices=t.slices, steps=steps, seed=settings.run.seed, images=images)
     return module, data
+
+
+def check_series(series: TiltSeries) -> None:
+    """Raises InputError for a series, less its background, that nothing can be reconstructed from."""
+    frames, _, bins = series.shape
+    peak, what = float(series.images.max()), series.source or "the series"
+    if frames < FEWEST_IMAGES_OF_SERIES:
+        raise InputError(f"{what}: {frames} images are too few, it takes {FEWEST_IMAGES_OF_SERIES} or more")
+    if bins < NARROWEST_PX:
+        raise InputError(
+            f"{what}: images of {bins} px across the tilt axis show no specimen; is it the right axis?",
+            argument="tilt_axis",
+        )
+    if not peak > 0:
+        raise InputError(
+            f"{what}: no pixel is brighter than the background: the images are blank, all alike, or inverted"
+        )
+    if not INTENSITIES[0] < peak < INTENSITIES[1]:
+        raise InputError(f"{what}: intensities up to {peak:g} are beyond what can be computed; scale them")
 
 
 def steps_of_fit(train: Train, n_z: int) -> int:

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
+from dip4d.errors import InputError
 from dip4d.reconstruction.data import Batch, Rows, TiltRows, as_the_first_does, drawn, rows_of_fit
 from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.forward_model import Microscope
@@ -194,13 +195,15 @@ class DIP4D(L.LightningModule):
             self.choose_weights()
 
     def choose_weights(self) -> None:
-        """The fit has ended: gives the network its best weights."""
+        """The fit has ended: gives the network its best weights. Raises InputError if it has none that are numbers."""
         self.finished, data = True, rows_of_fit(self.trainer)
         self.averaged.swap()
         if data.validation.numel():
             error = lambda: self.validation_error(data)
             self.best.offer(self.global_step, error(), network=self)
             self.best.load_into(self, error)
+        if not all(bool(weight.isfinite().all()) for weight in self.parameters()):
+            raise InputError("the fit has diverged: begin again with a lower train.learning_rate")
 
     def optimizer_step(self, *arguments, **keys) -> None:
         super().optimizer_step(*arguments, **keys)
@@ -263,6 +266,8 @@ class DIP4D(L.LightningModule):
     @torch.no_grad()
     def validation_error(self, data: TiltRows) -> float:
         """Relative error of all validation rows; NaN if there are none."""
+        if not data.validation.numel():
+            return math.nan
         of_batches = (self.validation_squares(batch.to(self.device)) for batch in data.all_batches())
         return relative_error(cast(Tensor, sum(of_batches)))
 

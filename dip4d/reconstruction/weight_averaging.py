@@ -94,6 +94,8 @@ class BestWeights:
 
     def load_into(self, network: nn.Module, error: Callable[[], float]) -> None:
         """Gives a network the mean, or the best weights if it is not as good as they are. error(): of the network."""
+        if not self._kept:  # no error was a number
+            return
         network.load_state_dict(self.mean())
         if not self.as_good(error()):
             network.load_state_dict(self.best())

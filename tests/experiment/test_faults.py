@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import re
+
+import lightning as L
 import numpy as np
 import pytest
+import torch
 
+from dip4d.__main__ import main
 from dip4d.io import open_volumes
 from dip4d.reconstruction.module import DIP4D
-from tests.helpers import StopNowError, interrupt, run, same, weights
+from tests.helpers import StopNowError, interrupt, measured, run, same, weights
 
 TINY = [
     "simulate.size=8",
@@ -59,3 +66,106 @@ def test_a_run_goes_on_exactly_from_any_step(tmp_path, whole, hook, step):
     assert same(weights(folder), weights(tmp_path))
     for name in ("volumes.ome.tif", "uncertainty.ome.tif"):
         np.testing.assert_array_equal(*(np.array(open_volumes(f / name)) for f in (folder, tmp_path)))
+
+
+def stack(frames: int = 10, *, width: int = 10, scale: float = 1.0) -> np.ndarray:
+    """Noisy images (t, z, s) with a bright block."""
+    images = np.random.default_rng(0).poisson(20, (frames, 8, width)).astype(float)
+    images[:, 2:6, width // 3 : width // 3 + 4] += 100
+    return (scale * images).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("images", "arguments", "says"),
+    [
+        (stack(2), [], "2 images are too few, it takes 3 or more"),
+        (stack(3), ["compare.resolution=true"], "compare.resolution=true needs 4 images or more"),
+        (0 * stack(), [], "no pixel is brighter than the background"),
+        (0 * stack() + 5, [], "no pixel is brighter than the background"),
+        (-stack(), ["data.background=none"], "no pixel is brighter than the background"),
+        (stack(width=1), [], r"images of 1 px .* \(key data.tilt_axis\)"),
+        (stack(scale=1e-40), [], "beyond what can be computed; scale them"),
+        (stack(), ["trainer.precision=banana"], "Precision 'banana' is invalid"),
+        (stack(), ["trainer.accelerator=banana"], "invalid accelerator name"),
+        (stack(), ["trainer.precision=64-true"], "trainer.precision=64-true: a first step failed"),
+        (stack(), ["trainer.max_steps=3"], "trainer.max_steps is set by the run itself: give train.steps"),
+        (stack(), ["trainer.val_check_interval=0.5"], "must be a whole number of steps"),
+        (stack(), ["trainer.gradient_clip_val=-1"], "must be at least 0"),
+        (stack(), ["data.angles=${oc.env:HOME}"], "is not looked up; write the value itself"),
+    ],
+)
+def test_what_nothing_can_be_made_of_is_refused_in_one_line_before_the_work(
+    tmp_path, small, capsys, images, arguments, says
+):
+    angles = np.random.default_rng(1).permutation(np.linspace(-60, 60, len(images)))
+    given = [*small, measured(tmp_path, images, angles), *arguments, f"run.dir={tmp_path / 'run'}"]
+    assert main(["reconstruct", *given]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"error: .*{says}.*\n", said)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_kept_aside_is_no_fault(tmp_path, small):
+    metrics = run(tmp_path / "run", *small, *TINY, "data.validation_rows=0", "data.test_images=0", "train.steps=2")
+    assert metrics["held_out"] == {"dip": None}
+    assert metrics["complete"]
+
+
+def test_a_fit_that_diverges_says_so(tmp_path, small, capsys, monkeypatch):
+    monkeypatch.setattr(DIP4D, "loss_of", lambda self, batch, rows: torch.nan * next(self.parameters()).sum())
+    assert main(["reconstruct", *small, *TINY, "train.steps=2", f"run.dir={tmp_path / 'run'}"]) == 2
+    assert capsys.readouterr().err == "error: the fit has diverged: begin again with a lower train.learning_rate\n"
+
+
+def test_a_checkpoint_that_cannot_be_written_does_not_end_the_fit(tmp_path, small, logged, monkeypatch):
+    save, tried = L.Trainer.save_checkpoint, []
+
+    def full(self, path, *arguments):
+        tried.append(path)
+        if len(tried) < 3:
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, path, *arguments)
+
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", full)
+    interrupt(monkeypatch, step=10**6)
+    metrics = run(tmp_path, *small, *TINY, "train.steps=4")
+    assert metrics["complete"]
+    said = [r.getMessage() for r in logged if "could not be written" in r.getMessage()]
+    assert len(said) == 2
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_full_disk_is_one_line_with_the_way_to_go_on_and_nothing_is_lost(tmp_path, whole, capsys):
+    folder, arguments = whole
+    place = tmp_path / "run"
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dip4d.experiment.callbacks.write_movie", full)
+        assert main(["reconstruct", *arguments, f"run.dir={place}"]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"error: .*the disk is full, make room; then go on with: .*run\.resume=true\n", said)
+    run(place, "run.resume=true")
+    assert same(weights(folder), weights(place))
+
+
+def test_a_complete_run_is_not_finished_twice_and_an_incomplete_one_is(tmp_path, small, monkeypatch):
+    small += [*TINY, "compare.methods=[sirt_whole]", "train.steps=4", "uncertainty.members=3"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dip4d.experiment.outputs.fit_members", stop)
+        with pytest.raises(StopNowError):
+            run(tmp_path, *small)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert "sirt_whole" in metrics["methods"]
+    assert "complete" not in metrics
+    for done in ("dip4d.experiment.callbacks.write_movie", "dip4d.conventional.baselines.Conventional.baseline"):
+        monkeypatch.setattr(done, stop)  # is not done again
+    assert run(tmp_path, "run.resume=true")["complete"]
+    assert (tmp_path / "uncertainty.ome.tif").exists()
+
+
+def stop(*_, **__):
+    raise StopNowError
