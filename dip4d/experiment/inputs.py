@@ -14,14 +14,13 @@ from dip4d.alignment.align import aligned_if_better
 from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 from dip4d.alignment.shifts import Shifts, apply
 from dip4d.config.schema import Align, Config
-from dip4d.errors import InputError
 from dip4d.measures import input_checks
+from dip4d.reconstruction.fit import check_series
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.simulate import simulate
 from dip4d.tilt_series import TiltSeries
 
-FEWEST_IMAGES, NARROWEST_PX = 4, 4  # that a series must have, and pixels across the tilt axis
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +47,6 @@ def inputs_of(
     saved: the checkpoint of the fit to go on with: its images lie where they were found then.
     """
     series, truth = loaded
-    check_not_blank(series)
     _log.info(series.describe())
     if config.output.times is not None:
         series.tau_at(config.output.times)  # refused before hours of work
@@ -84,6 +82,7 @@ def outline(config: Config) -> TiltSeries:
     """What the series to simulate will be but for its images, which are all alike: it takes no time."""
     s = config.simulate
     images = np.ones((s.frames, s.n_z or s.size, s.size), np.float32)
+    images[..., 0] = 0  # they are not blank
     angles = SCHEMES[s.scheme](s.frames, s.max_angle, sweeps=s.sweeps)
     return TiltSeries(images, angles).without_images(config.data.exclude)
 
@@ -111,24 +110,6 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
         truth = None if truth is None else np.delete(truth, config.data.exclude, axis=0)
     check_series(series)
     return series, truth
-
-
-def check_series(series: TiltSeries) -> None:
-    """Raises InputError for a series of a shape that nothing can be reconstructed from."""
-    t, z, s = series.shape
-    if t < FEWEST_IMAGES:
-        raise InputError(f"{series.source}: {t} images are too few to reconstruct from; {FEWEST_IMAGES} are the least")
-    if s < NARROWEST_PX:
-        raise InputError(
-            f"{series.source}: images of {z} x {s} pixels are too narrow to reconstruct from; across the tilt axis "
-            f"{NARROWEST_PX} are the least"
-        )
-
-
-def check_not_blank(series: TiltSeries) -> None:
-    """Raises InputError for a series that shows nothing."""
-    if blank := input_checks.blank_advice(series):
-        raise InputError(f"{series.source}: {blank}")
 
 
 def _simulated(config: Config) -> tuple[TiltSeries, np.ndarray]:

@@ -33,7 +33,6 @@ from dip4d.tilt_series import TiltSeries
 
 USUAL_ITERATIONS, USUAL_WINDOW = 75, 40  # of a conventional method, for want of better knowledge
 SCORING_SECONDS = 1.6e-7  # of a voxel against the truth, PSNR and SSIM, on one thread
-FEWEST_HALVED = 4  # images
 NARROWEST_PX = 16  # narrower images are advised to nobody
 VOLUMES_IN_MEMORY = 9  # besides the maps of all positions, when the movie is drawn and its frames are kept for figures
 
@@ -87,8 +86,6 @@ def make_plan(
     done: steps and seconds of the fit in an earlier part of the run.
     """
     check_series(series)
-    if config.compare.resolution and len(split_of(config, series).seen(series).images) < FEWEST_HALVED:
-        raise InputError(f"compare.resolution=true needs {FEWEST_HALVED} images or more, to halve")
     memory = gb_of_run(config, series, with_truth=with_truth), free_gb()
     disk = gb_of_files(config, series), _free_disk_gb(folder, config)
     _check_room(memory, disk, config=config, series=series)

@@ -25,7 +25,7 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError
 from dip4d.experiment import outputs, scores
 from dip4d.experiment.budget import Budget
-from dip4d.experiment.inputs import Inputs, align_if_jittery, check_not_blank, check_series, split_of
+from dip4d.experiment.inputs import Inputs, align_if_jittery, split_of
 from dip4d.experiment.plan import device_of
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, shifts_of
@@ -82,7 +82,6 @@ def reconstruct(
     if (np.diff(series.times_s) < 0).any():
         raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
     config = _config_of(keys, max_minutes=max_minutes, steps=steps)
-    check_series(series)
     _check(series, truth)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
@@ -284,7 +283,6 @@ def _shown(progress: bool) -> list[L.Callback]:
 def _check(series: TiltSeries, truth: np.ndarray | None) -> None:
     """Raises InputError for what cannot be reconstructed, and for a truth of another shape; warns of a background."""
     check_series(series)
-    check_not_blank(series)
     if np.ptp(series.times_s) == 0:
         raise InputError(f"all times_s are {series.times_s[0]:g}: give the second of each image", argument="times_s")
     t, z, s = series.shape

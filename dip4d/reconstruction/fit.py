@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from dip4d.config.schema import Config, Train
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError, TerminatedError
+from dip4d.measures.input_checks import blank_advice
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import LOSSES
@@ -192,15 +193,17 @@ def prepare(
 
 def check_series(series: TiltSeries) -> None:
     """Raises InputError for a series, less its background, that nothing can be reconstructed from."""
-    frames, _, bins = series.shape
+    frames, n_z, bins = series.shape
     peak, what = float(series.images.max()), series.source or "the series"
     if frames < FEWEST_IMAGES_OF_SERIES:
         raise InputError(f"{what}: {frames} images are too few, it takes {FEWEST_IMAGES_OF_SERIES} or more")
     if bins < NARROWEST_PX:
         raise InputError(
-            f"{what}: images of {bins} px across the tilt axis show no specimen; is it the right axis?",
+            f"{what}: images of {n_z} x {bins} pixels are too narrow to reconstruct from; is it the right axis?",
             argument="tilt_axis",
         )
+    if blank := blank_advice(series):
+        raise InputError(f"{what}: {blank}")
     if not peak > 0:
         raise InputError(
             f"{what}: no pixel is brighter than the background: the images are blank, all alike, or inverted"

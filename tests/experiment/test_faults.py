@@ -79,7 +79,6 @@ def stack(frames: int = 10, *, width: int = 10, scale: float = 1.0) -> np.ndarra
     ("images", "arguments", "says"),
     [
         (stack(2), [], "2 images are too few, it takes 3 or more"),
-        (stack(3), ["compare.resolution=true"], "compare.resolution=true needs 4 images or more"),
         (0 * stack(), [], "no pixel is brighter than the background"),
         (0 * stack() + 5, [], "no pixel is brighter than the background"),
         (-stack(), ["data.background=none"], "no pixel is brighter than the background"),
