@@ -79,10 +79,10 @@ def stack(frames: int = 10, *, width: int = 10, scale: float = 1.0) -> np.ndarra
     ("images", "arguments", "says"),
     [
         (stack(2), [], "2 images are too few, it takes 3 or more"),
-        (0 * stack(), [], "no pixel is brighter than the background"),
-        (0 * stack() + 5, [], "no pixel is brighter than the background"),
+        (0 * stack(), [], "the series is blank"),
+        (0 * stack() + 5, [], "the series is blank"),
         (-stack(), ["data.background=none"], "no pixel is brighter than the background"),
-        (stack(width=1), [], r"images of 1 px .* \(key data.tilt_axis\)"),
+        (stack(width=1), [], r"images of 8 x 1 pixels are too narrow .* \(key data.tilt_axis\)"),
         (stack(scale=1e-40), [], "beyond what can be computed; scale them"),
         (stack(), ["trainer.precision=banana"], "Precision 'banana' is invalid"),
         (stack(), ["trainer.accelerator=banana"], "invalid accelerator name"),
