@@ -81,7 +81,6 @@ def reconstruct(
     if (np.diff(series.times_s) < 0).any():
         raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
     config = _config_of(keys, max_minutes=max_minutes, steps=steps)
-    check_series(series)
     _check(series, truth)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
@@ -269,7 +268,8 @@ def _shown(progress: bool) -> list[L.Callback]:
 
 
 def _check(series: TiltSeries, truth: np.ndarray | None) -> None:
-    """Raises InputError for a truth of another shape; warns of a background."""
+    """Raises InputError for a series of nothing, or a truth of another shape; warns of a background."""
+    check_series(series)
     t, z, s = series.shape
     if truth is not None and np.shape(truth) != (t, z, s, s):
         raise InputError(
