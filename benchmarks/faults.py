@@ -330,7 +330,7 @@ def refused(lab: Lab, folder: Path, arguments: list[str]) -> str | None:
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=in_process, args=(arguments, lab.folder / "said.txt", {}))
     process.start()
-    process.join(60)
+    process.join(600)
     if (lab.folder / "ran.txt").exists():
         return "its code has run"
     errors = [line for line in lab.said.splitlines() if line.startswith("error: ")]

@@ -40,5 +40,5 @@ def read_orthoslices(run: Path) -> dict[str, np.ndarray]:
             return {"frames": slices["frames"]} | slices
     except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path}: damaged, or not that of a run ({error}); remove it and go on with run.resume=true"
+            f"{path}: damaged, or not that of a run ({type(error).__name__}); remove it and go on with run.resume=true"
         ) from None

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
 import re
+import shutil
+import signal
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -168,3 +173,104 @@ def test_a_complete_run_is_not_finished_twice_and_an_incomplete_one_is(tmp_path,
 
 def stop(*_, **__):
     raise StopNowError
+
+
+class Evil:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def spoiled(name: str, how: str, *, folder: Path) -> bytes:
+    """A file of a run, spoiled."""
+    whole, evil, buffer = (folder / name).read_bytes(), Evil(folder / "ran"), io.BytesIO()
+    if how == "with code" and name.endswith("ckpt"):
+        torch.save({**torch.load(folder / name, weights_only=True), "evil": evil}, buffer)
+    elif how == "with code":
+        np.savez(buffer, frames=np.array([evil], object))
+    elif how == "foreign" and name.endswith("ckpt"):
+        torch.save({"state_dict": {}}, buffer)
+    elif how == "a bit flipped":
+        buffer.write(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 255]) + whole[len(whole) // 2 + 1 :])
+    else:
+        others = {"cut": whole[: len(whole) // 2], "foreign": b'{"methods": {"dip": 3}}'}
+        buffer.write(others.get(how, b""))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        *(("checkpoint.ckpt", how) for how in ("with code", "cut", "empty", "foreign", "a bit flipped")),
+        *(("metrics.json", how) for how in ("cut", "empty", "foreign")),
+        *(("orthoslices.npz", how) for how in ("with code", "cut", "empty")),
+        ("config.yaml", "looks up"),
+    ],
+)
+def test_a_spoiled_file_is_one_line_with_the_remedy_and_nothing_of_it_runs(tmp_path, whole, capsys, name, how):
+    folder = tmp_path / "run"
+    shutil.copytree(whole[0], folder)
+    data = spoiled(name, how, folder=folder)
+    if how == "looks up":
+        data = (folder / name).read_bytes().replace(b"logger: csv", b"logger: ${oc.env:HOME}")
+    (folder / name).write_bytes(data)
+    report = ["report", str(folder)]
+    if name in ("checkpoint.ckpt", "config.yaml"):
+        metrics = json.loads((folder / "metrics.json").read_text())
+        (folder / "metrics.json").write_text(json.dumps(metrics | {"complete": False}))
+        report = ["reconstruct", f"run.dir={folder}", "run.resume=true"]
+    capsys.readouterr()
+    assert main(report) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(rf"error: .*{name}.*\n", said)
+    assert re.search(r"run\.resume=true|run\.overwrite=true|write the value itself", said)
+    assert not (folder / "ran").exists()
+
+
+def signalled(monkeypatch, step: int, number: int) -> None:
+    """The process gets a signal before a step of its fit, not of its warm-up."""
+    hook = DIP4D.on_train_batch_start
+
+    def send(self, *arguments):
+        if self.global_step == step and self.trainer.max_steps == 7:
+            os.kill(os.getpid(), number)
+        return hook(self, *arguments)
+
+    monkeypatch.setattr(DIP4D, "on_train_batch_start", send)
+
+
+def test_sigterm_in_the_fit_saves_a_checkpoint_and_ends_with_143(tmp_path, small, capsys, monkeypatch):
+    signalled(monkeypatch, 3, signal.SIGTERM)
+    assert main(["reconstruct", *small, *TINY, "train.steps=7", f"run.dir={tmp_path}"]) == 143
+    assert f"run.dir={tmp_path} run.resume=true" in capsys.readouterr().out
+    assert torch.load(tmp_path / "checkpoint.ckpt", weights_only=True)["global_step"] == 4
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_under_slurm_sigusr1_requeues_the_job_which_then_goes_on(tmp_path, small, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    asked: list[list[str]] = []
+    command = ["reconstruct", *small, *TINY, "train.steps=7", "run.dir=run"]
+    with pytest.MonkeyPatch.context() as patch:
+        signalled(patch, 3, signal.SIGUSR1)
+        patch.setattr("dip4d.experiment.callbacks.subprocess.run", lambda words, **_: asked.append(words))
+        assert main(command) == 143
+    assert asked == [["scontrol", "requeue", "7"]]
+    assert {f.name for f in tmp_path.iterdir()} == {"run"}
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(command) == 0
+    assert json.loads(Path("run/metrics.json").read_text())["complete"]
+
+
+def test_ctrl_c_twice_in_the_fit_ends_with_130(tmp_path, small, capsys, monkeypatch):
+    for step in (3, 4):
+        signalled(monkeypatch, step, signal.SIGINT)
+    monkeypatch.setattr(DIP4D, "end", lambda self, why: None)  # so that there is a second time
+    assert main(["reconstruct", *small, *TINY, "train.steps=7", f"run.dir={tmp_path}"]) == 130
+    assert "run.resume=true" in capsys.readouterr().out

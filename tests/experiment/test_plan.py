@@ -59,7 +59,9 @@ def test_a_budget_that_cannot_hold_the_fit_is_refused_at_once(tmp_path, slow_ste
 
 
 def test_of_a_file_the_binning_that_fits_is_named(tmp_path, slow_steps, capsys):
-    np.savez(tmp_path / "s.npz", images=np.eye(16, 256)[None].repeat(100, 0), angles=np.arange(100) % 50)
+    images = np.ones((100, 16, 256))
+    images[:, 8, 128] = 9
+    np.savez(tmp_path / "s.npz", images=images, angles=np.arange(100) % 50)
     budget = ["train.max_minutes=1", "align.automatic=false", "network.motion=never", f"run.dir={tmp_path / 'run'}"]
     assert "data.bin=3 would do" in refused(capsys, f"data.path={tmp_path / 's.npz'}", "data.bin=1", *budget)
 

@@ -84,7 +84,7 @@ def test_several_runs_get_a_figure_of_all(folder, capsys):
 
 def test_a_broken_file_is_named(folder):
     (folder / "orthoslices.npz").write_text("these are no orthoslices")
-    with pytest.raises(InputError, match=r"orthoslices\.npz: not readable"):
+    with pytest.raises(InputError, match=r"orthoslices\.npz: damaged, or not that of a run"):
         draw_figures(folder)
     (folder / "metrics.json").write_text("{")
     with pytest.raises(InputError, match=r"metrics\.json: not readable"):
