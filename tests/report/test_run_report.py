@@ -87,7 +87,7 @@ def test_a_broken_file_is_named(folder):
     with pytest.raises(InputError, match=r"orthoslices\.npz: damaged, or not that of a run"):
         draw_figures(folder)
     (folder / "metrics.json").write_text("{")
-    with pytest.raises(InputError, match=r"metrics\.json: not readable"):
+    with pytest.raises(InputError, match=r"metrics\.json: damaged"):
         draw_figures(folder)
 
 
