@@ -112,8 +112,9 @@ def aligned_if_better(
     _, shifts, found = align(series, normalise=False, rotation_deg=0.0, seconds=seconds, report=report)
     if found["sirt_residual_after"] > found["sirt_residual_before"]:
         return None
+    functions = 1 if series.one_sweep else SLOW_FUNCTIONS  # in one sweep whatever is slow may as well be the tilt axis
     z, s = remove_slow_motion(
-        shifts.z, shifts.across, angles_deg=series.angles_deg, tau=series.tau, functions=SLOW_FUNCTIONS
+        shifts.z, shifts.across, angles_deg=series.angles_deg, tau=series.tau, functions=functions
     )
     shifts = Shifts(z, s)
     return apply(series, shifts), shifts

@@ -13,7 +13,7 @@ from dip4d.alignment.residual import sirt_residual
 from dip4d.alignment.shifts import Shifts
 from dip4d.io import read_tilt_series
 from dip4d.simulation.simulate import jitter_shifts, simulate
-from dip4d.tilt_geometry import remove_slow_motion
+from dip4d.tilt_geometry import remove_slow_motion, remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
 from tests.helpers import displaced, error
 
@@ -56,6 +56,16 @@ def test_a_slow_motion_is_the_specimens_and_stays():
     assert found is not None
     assert np.sqrt(np.mean((found[1].z - jumps.z) ** 2)) < 0.2
     assert np.sqrt(np.mean((found[1].across - jumps.s) ** 2)) < 0.2
+
+
+def test_in_one_sweep_the_tilt_axis_is_found_all_the_same():
+    clean, _ = simulate("nanostar", 32, frames=48, scheme="incremental", peak_counts=0, seed=3)
+    jumps = jitter_shifts(clean.angles_deg, 1, seed=3)
+    moved = displaced(clean, Shifts(jumps[:, 0], jumps[:, 1], 3.0), 500)
+    found = aligned_if_better(moved)
+    assert found is not None
+    true = remove_unobservable_shift(jumps[:, 0], jumps[:, 1] + 3, angles_deg=clean.angles_deg)
+    assert np.sqrt(np.mean((found[1].across - true[1]) ** 2)) < 0.3
 
 
 def test_a_blank_image_is_suspected_and_harms_no_other(changing):
