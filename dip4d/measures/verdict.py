@@ -21,6 +21,7 @@ MORE_THAN_NOISE = 1.15  # times the noise: of 14 healthy simulated series the mi
 TOO_MUCH_MASS, FAR_TOO_MUCH = 0.1, 0.5  # of the volumes, relative to the images
 CHANGES = 0.05  # share of the specimen that is elsewhere in the next figure: it changes
 ANGLES_OFF = 2.5  # degrees, rms: of 14 healthy simulated series it is up to 2.5, where its error is as large
+UNEXPLAINED = 0.06  # error less the noise: a round needle, alike from all sides, has 0.04
 SURE_OF_AXIS = 0.2  # confidence in another tilt axis, with a misfit that is more than noise
 LIKE_CHANCE = 0.78  # of what angles in a random order leave unexplained: the best of 200 orders left 0.81 to 0.87
 
@@ -100,7 +101,11 @@ def too_few_steps(metrics: dict[str, Any]) -> Objection | None:
 def images_contradict_geometry(metrics: dict[str, Any]) -> Objection | None:
     """Images that fit another tilt axis, or other angles, better, and a misfit that shows it."""
     misfit, geometry = metrics.get("fit_over_noise"), metrics.get("geometry")
-    if misfit is None or geometry is None or misfit < MORE_THAN_NOISE:
+    key, _ = _unseen(metrics)
+    error, floor = metrics.get(key, {}).get(OURS), metrics.get("noise_floor", {}).get(key)
+    if misfit is None or geometry is None or error is None or floor is None:
+        return None
+    if misfit < MORE_THAN_NOISE or less_noise(error, floor) < UNEXPLAINED:
         return None
     if geometry["axis_other"] > SURE_OF_AXIS:
         return Objection("the tilt axis seems to lie along the other axis of the images (data.tilt_axis)", grave=True)

@@ -44,8 +44,10 @@ def test_a_healthy_run_is_good():
     ({"one_sweep": True}, "doubtful", "in a single sweep"),
     ({"geometry": {"turn_deg": {"rms": 4.9, "error": 0.6}}}, "doubtful", "4.9 degrees from those given"),
     ({"fit_over_noise": 1.4}, "doubtful", "1.40 times their noise"),
-    ({"fit_over_noise": 1.4, "geometry": {"axis_other": 0.3}}, "not usable", "tilt axis"),
-    ({"fit_over_noise": 1.4, "geometry": {"disorder": 1.0}}, "not usable", "do not follow their tilt angles"),
+    ({"fit_over_noise": 1.4, "held_out_images": {"dip": 0.1, "sirt_window": 0.11}, "geometry": {"axis_other": 0.3}},
+     "not usable", "tilt axis"),
+    ({"fit_over_noise": 1.4, "held_out_images": {"dip": 0.1, "sirt_window": 0.11}, "geometry": {"disorder": 1.0}},
+     "not usable", "do not follow their tilt angles"),
 ])  # fmt: skip
 def test_what_speaks_against_it_is_said(changes, level, words):
     verdict = judged(**changes)
@@ -57,6 +59,7 @@ def test_what_speaks_against_it_is_said(changes, level, words):
 @pytest.mark.parametrize("changes", [
     {"one_sweep": True, "change": 0.01},  # a specimen at rest
     {"geometry": {"axis_other": 0.3, "disorder": 1.0}},  # it looks alike from all sides, and all is explained
+    {"fit_over_noise": 1.1, "geometry": {"disorder": 1.0}},
     {"geometry": {"turn_deg": {"rms": 5.0, "error": 4.0}}},  # the angle does not show
     {"held_out_images": {"dip": 0.0705, "sirt_window": 0.070}},  # no more than chance
 ])  # fmt: skip
