@@ -31,9 +31,11 @@ def main(arguments: Sequence[str]) -> int:
 
     from dip4d.experiment.quiet import quiet_lightning
     from dip4d.experiment.run import run_experiment
-    from dip4d.run_folder import read_metrics
+    from dip4d.run_folder import METRICS, read_metrics
 
     with quiet_lightning():
         folder = run_experiment(arguments)
+    if not (folder / METRICS).exists():  # one of several processes, of which another writes
+        return 0
     verdict = read_metrics(folder).get("verdict", {})
     return NOT_USABLE if verdict.get("level") == "not usable" else 0

@@ -119,7 +119,7 @@ def record(found: Correlation, pixel_nm: float | None) -> dict[str, Any]:
 def in_words(found: dict[str, Any]) -> str:
     """The resolution of a `record`, with its unit."""
     if found["resolution"] is None:
-        return "none"
+        return "cannot be told" if found["correlation"][0] is None else "none"
     return f"{found['resolution']:.3g} {found['unit']}" + (" or finer" if found["or_finer"] else "")
 
 

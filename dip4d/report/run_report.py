@@ -165,7 +165,7 @@ def _draw_resolution(axis: Axes, metrics: dict) -> None:
     axis.set(
         xlabel=f"spatial frequency (1/{found['unit'].removesuffix('s')})",
         xlim=(0, frequency[-1]),
-        ylim=(min(0, *correlation[~hidden]) - 0.05, 1.05),
+        ylim=(min([0, *correlation[~hidden]]) - 0.05, 1.05),
     )
     axis.set_title("Correlation with rows that were not fitted", loc="left", fontsize=11)
     axis.legend(frameon=False, fontsize=8, loc="lower left")

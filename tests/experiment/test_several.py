@@ -31,7 +31,7 @@ def test_two_processes_fit_what_one_does(tmp_path, small):
         text=True,
         timeout=180,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 3, done.stderr  # not usable after so few steps
     assert "MEMBER: 2/2" in done.stderr + done.stdout
     assert is_complete(folder)
     assert [f.name for f in tmp_path.iterdir()].count("runs") == 0

@@ -117,3 +117,4 @@ def test_the_record_is_in_nm_or_in_voxels():
     assert (in_words(nm), in_words(voxels)) == ("2 nm", "4 voxels")
     assert in_words(record(Correlation(found.frequency, np.array([1, 1, np.nan, np.nan])), None)) == "5 voxels or finer"
     assert in_words(record(Correlation(found.frequency, np.zeros(4)), None)) == "none"
+    assert in_words(record(Correlation(found.frequency, np.full(4, np.nan)), None)) == "cannot be told"

@@ -91,7 +91,7 @@ def test_a_step_sees_whole_images_but_not_what_is_kept_aside():
     loss = module.training_step(batch, 0)
     batch.rows.values[~batch.rows.row_mask] = 1e6
     assert torch.equal(module.training_step(batch, 0), loss)
-    data.trainer = SimpleNamespace(global_step=0)
+    data.trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
     frames = [batch.rows.t[0].tolist() for batch in data.train_dataloader()]
     assert [len(f) for f in frames] == 10 * [data.images]
     assert {t for f in frames for t in f} == set(range(30)) - {4, 9}
