@@ -188,7 +188,9 @@ def comparison_rows(metrics: dict) -> list[dict[str, Any]]:
         row = {"method": name} | _mean_and_worst(methods.get(name, {}))
         rows.append(row | {kind.words: metrics.get(key, {}).get(name) for key, kind in ERRORS.items()})
         if name == OURS:
-            for frames in sorted({scored_frames(of) for of in methods.values()} - {scored_frames(methods[name]), ()}):
+            ours = set(scored_frames(methods[name]))
+            shared = {tuple(t for t in scored_frames(of) if t in ours) for of in methods.values()}
+            for frames in sorted(shared - {tuple(sorted(ours)), ()}):
                 there = {score: [methods[name][score][t] for t in frames] for score in methods[name]}
                 row = {"method": name + at_frames(len(frames), methods[name])} | _mean_and_worst(there)
                 rows.append(row | dict.fromkeys((kind.words for kind in ERRORS.values()), None))

@@ -64,6 +64,18 @@ def test_the_table_tells_mean_and_worst():
     assert (frozen["psnr mean"], frozen["ssim mean"], frozen["validation rows"]) == (20.0, None, None)
 
 
+def test_means_are_compared_over_frames_at_which_both_are_scored():
+    """Ours at every second frame, where the time did not suffice for more; another method at all of them."""
+    metrics = {
+        "methods": {"dip": {"psnr": [30.0, None, 40.0, None]}, "sirt_whole": {"psnr": [10.0] * 4}},
+        "held_out": {},
+    }
+    assert [row["method"] for row in comparison_rows(metrics)] == ["dip", "sirt_whole"]
+    metrics["methods"]["sirt_frozen"] = {"psnr": [None, 20.0, 20.0, None]}
+    ours, there, *_ = comparison_rows(metrics)
+    assert (ours["psnr mean"], there["method"], there["psnr mean"]) == (35.0, "dip, at 1 of 4 frames", 40.0)
+
+
 def test_every_score_of_a_movie():
     rng = np.random.default_rng(0)
     truth = np.zeros((4, 8, 8, 8), np.float32)
