@@ -25,6 +25,7 @@ from dip4d.measures.resolution import record, unseen_correlation
 from dip4d.reconstruction.data import TiltRows
 from dip4d.tilt_series import TiltSeries
 
+LEAST_TOLD = 0.2  # of the error that noise alone makes: a smaller one cannot be told
 FEWEST_BINS = 8  # across the tilt axis, from which a resolution can be told
 
 
@@ -54,9 +55,12 @@ def errors_of(images: Images, data: TiltRows, *, floors: dict[str, float | None]
 
 
 def without_noise(error: float | None, floors: dict[str, float | None]) -> float | None:
-    """The error of test images less their noise, where no view was taken twice to tell it; None without any."""
+    """The error of test images less their noise, where no view was taken twice to tell it; None without any.
+
+    At least the part of the noise from which an error can be told: the noise is known to a few per cent.
+    """
     floor = floors.get("held_out_images")
-    return None if error is None or floor is None else less_noise(error, floor)
+    return None if error is None or floor is None else max(less_noise(error, floor), LEAST_TOLD * floor)
 
 
 def floors_of(images: Images, data: TiltRows, *, noise: NoiseModel) -> dict[str, float | None]:
