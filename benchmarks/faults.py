@@ -37,6 +37,7 @@ TINY = [
     "compare.iterations=10", "logger=csv",
 ]  # fmt: skip
 EQUAL = ("volumes.ome.tif", "uncertainty.ome.tif", "shifts.csv")  # besides the weights, to the last bit
+NOT_USABLE = 3  # the exit code of such a verdict
 PRELOADED = ["dip4d.commands.reconstruct", "dip4d.experiment.run", "dip4d.report.run_report", "matplotlib.figure"]
 
 
@@ -84,7 +85,7 @@ class Lab:
     def run(self, *arguments: str, **environment: str) -> int:
         process = self.start(*arguments, **environment)
         process.join()
-        return process.exitcode
+        return 0 if process.exitcode == NOT_USABLE else process.exitcode  # so short a run is complete, but no more
 
     @property
     def said(self) -> str:
