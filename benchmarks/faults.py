@@ -78,6 +78,7 @@ class Lab:
 
     def start(self, *arguments: str, **environment: str):
         said = self.folder / "said.txt"
+        said.write_text("")  # not what the run before said
         process = self._context.Process(target=in_process, args=(["reconstruct", *arguments], said, environment))
         process.start()
         return process
