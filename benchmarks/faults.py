@@ -208,7 +208,7 @@ def signals(lab: Lab, add: Callable[[str], Row]) -> None:
         ("Ctrl-C before the fit: 130", outside, (signal.SIGINT,), 130, {}),
         ("SIGUSR1 under SLURM: requeued", in_fit, (signal.SIGUSR1,), 143, slurm),
     ):
-        row, folder = add(name), lab.folder / f"signal-{len(name)}"
+        row, folder = add(name), lab.folder / name.replace(" ", "-").replace(":", "")
         found = during(lab, lab.start(f"run.dir={folder}", *LONG, **environment), word, sent)
         why = None if found == code else f"exit code {found}: {lab.said.splitlines()[-1:]}"
         if why is None and word is not outside and "run.resume=true" not in lab.said:
