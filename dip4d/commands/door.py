@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 
 class _Printer(logging.Handler):
@@ -34,11 +32,13 @@ def through_the_door(run: Callable[[], int | None], *, arguments: Mapping[str, s
     arguments: what the users of the command write for an argument of the library, such as "key data.exclude".
     """
     from dip4d.errors import InputError, TerminatedError, in_words
+    from dip4d.experiment.signals import Handlers
 
     open_door()
+    handlers = Handlers()
+    handlers.set(signal.SIGTERM, _terminate)
     try:
-        with _sigterm_raises():
-            return run() or 0
+        return run() or 0
     except BrokenPipeError:  # whoever reads what is printed has seen enough, as `head` does
         sys.stdout = None
         return 0
@@ -53,6 +53,8 @@ def through_the_door(run: Callable[[], int | None], *, arguments: Mapping[str, s
         return 130
     except TerminatedError:
         return 143
+    finally:
+        handlers.restore()
 
 
 def _refused(why: str) -> int:
@@ -60,20 +62,7 @@ def _refused(why: str) -> int:
     return 2
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Inside, SIGTERM raises TerminatedError; not in a thread, where no signal comes."""
+def _terminate() -> None:
     from dip4d.errors import TerminatedError
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        raise TerminatedError
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    raise TerminatedError

@@ -355,4 +355,4 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: tracking.
     if done.ended != "steps":
         lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]
     _log.info("\n".join([*lines, *trust_lines(metrics)]))
-    tracking.log_verdict(logger, metrics["verdict"])
+    tracking.log_verdict(logger, metrics)

@@ -20,8 +20,7 @@ class Handlers:
             before = signal.signal(number, lambda *_: handle())
             self._before.setdefault(number, before)
 
-    def restore(self, number: int | None = None) -> None:
-        """Puts back what was there before: of one signal, or of all."""
-        for each in list(self._before) if number is None else [number]:
-            if each in self._before:
-                signal.signal(each, self._before.pop(each))
+    def restore(self) -> None:
+        """Puts back what was there before."""
+        while self._before:
+            signal.signal(*self._before.popitem())

@@ -193,11 +193,10 @@ def _log_frames(logger: Logger, methods: dict[str, dict]) -> None:
             logger.log_metrics(values, step=t)
 
 
-def log_verdict(tracker: Tracker, verdict: dict[str, Any]) -> None:
+def log_verdict(tracker: Tracker, metrics: dict[str, Any]) -> None:
     """The verdict on a run, in the summary of W&B."""
     if isinstance(logger := tracker.kept, WandbLogger):
-        words = str(Verdict(verdict["level"], tuple(verdict["because"])))
-        tracker.quietly(lambda: logger.experiment.summary.update({"verdict": words}))
+        tracker.quietly(lambda: logger.experiment.summary.update({"verdict": str(Verdict.of(metrics))}))
 
 
 def log_comparison(tracker: Tracker, metrics: dict) -> None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dip4d.measures.consistency import less_noise
+from dip4d.measures.image_quality import OURS
 
 Level = Literal["good", "doubtful", "not usable"]
-OURS = "dip"
 EXPLAINS_NOTHING = 0.9  # relative error of what was not fitted, from which nothing is explained
 WORSE, CHANCE = 1.1, 0.05  # times the error of a rival, and share of the squared noise, that make one error worse
 FEW_STEPS = 0.25  # of those needed: with fewer a fit is far from its end
@@ -32,6 +32,12 @@ class Verdict:
 
     level: Level
     because: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, metrics: dict[str, Any]) -> Verdict | None:
+        """That of a metrics.json; None if it has none."""
+        saved = metrics.get("verdict")
+        return None if saved is None else cls(saved["level"], tuple(saved["because"]))
 
     def __str__(self) -> str:
         return self.level + (f" because {'; '.join(self.because)}" if self.because else "")

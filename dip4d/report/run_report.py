@@ -45,8 +45,8 @@ def trust_lines(metrics: dict) -> list[str]:
     if found := metrics.get("resolution"):
         told = in_words(found)
         lines.append(f"Resolution: {told}, from rows that were not fitted; what the missing wedge hides it cannot know")
-    if verdict := metrics.get("verdict"):
-        lines.append(f"Verdict: {Verdict(verdict['level'], tuple(verdict['because']))}")
+    if verdict := Verdict.of(metrics):
+        lines.append(f"Verdict: {verdict}")
     return lines
 
 
