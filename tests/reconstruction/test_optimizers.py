@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from dip4d.reconstruction.optimizers import MUON_RATE, make_optimizer
+from dip4d.reconstruction.optimizers import MOMENTUM, MUON_RATE, Muon, make_optimizer, orthogonal
 
 
 def step(network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -61,3 +61,24 @@ def test_it_goes_on_from_its_state():
 
 def test_without_matrices_it_is_adam():
     assert type(make_optimizer(two_layers().parameters(), 0.01)) is torch.optim.Adam
+
+
+def test_muon_steps_as_that_of_torch_does_whose_numbers_are_short():
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(shape)) for shape in ((8, 30), (8, 30), (20, 6))]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    both = Muon(ours, 0.02), torch.optim.Muon(theirs, 0.02, weight_decay=0.0, momentum=MOMENTUM)
+    for _ in range(5):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        for optimizer in both:
+            optimizer.step()
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).norm() < 0.05 * 5 * 0.02 * min(a.shape) ** 0.5  # of how far it has gone, at most
+
+
+def test_orthogonal_matrices_have_singular_values_of_about_one():
+    for shape in ((2, 5, 9), (1, 9, 5)):
+        values = torch.linalg.svdvals(orthogonal(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        assert 0.6 < values.min() < values.max() < 1.3
