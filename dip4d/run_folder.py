@@ -29,13 +29,14 @@ SHIFTS = "shifts.csv"
 MOTION = "motion.csv"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
+IMAGES = "images.npz"
 FIGURES = "figures"
 LIVE = "live.png"  # among the figures
 TRACKING = "tracking"
 GOING_ON = "going_on"  # what a finished run that goes on writes, until it is whole
 LOCK = "run.lock"  # while a run writes; left behind by one that died
 COMPLETE = "complete"  # in metrics.json, written last: nothing is missing
-RESULTS = (CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES)
+RESULTS = (CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES)
 OUTPUTS = (CONFIG, *RESULTS, FIGURES, TRACKING, GOING_ON)
 
 

@@ -35,6 +35,7 @@ from dip4d.tilt_series import TiltSeries
 from dip4d.whole_file import written_beside
 
 KEY_FRAMES = 6  # frames shown in figures
+IMAGES_SHOWN, FINEST_SHOWN = 4, 256  # images beside their prediction, and pixels of each at most
 
 _log = logging.getLogger(__name__)
 
@@ -138,6 +139,7 @@ class Watched:
         if self.truth is not None:
             slices |= orthoslices("truth", list(self.truth[keys]), images=images)
         add_orthoslices(folder, slices, frames=keys)
+        save_images(folder, self.images, test=self.data.split.test_images)
         diagnostics = diagnostics_of(self.images, self.data, excluded=excluded)
         run_folder.add_metrics(folder, {"methods": {"dip": self.scores}} | self.facts | diagnostics)
         return diagnostics
@@ -162,6 +164,21 @@ def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequ
     with written_beside(path) as place, place.open("wb") as file:
         arrays = before | {"frames": np.array(frames)} | slices
         np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  # it takes them for other arguments
+
+
+def save_images(folder: Path, images: Images, *, test: Sequence[int]) -> None:
+    """Test images, or where there are none the middle one, as measured and as predicted, for a figure: images.npz."""
+    frames = list(test)[:IMAGES_SHOWN] or [len(images.measured) // 2]
+    from skimage.measure import block_reduce  # slow to import
+
+    k = max(1, -(-max(images.measured.shape[1:]) // FINEST_SHOWN))
+    blocks: Any = (1, k, k)  # its type says less than it takes
+    small = lambda v: block_reduce(v[frames].astype(np.float32), blocks, np.mean)
+    with written_beside(folder / run_folder.IMAGES) as place, place.open("wb") as file:
+        np.savez_compressed(
+            file, frames=np.array(frames), unseen=np.isin(frames, list(test)), measured=small(images.measured),
+            predicted=small(images.predicted),
+        )  # fmt: skip
 
 
 def output_times(config: Config, series: TiltSeries) -> np.ndarray:

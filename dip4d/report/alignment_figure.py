@@ -34,7 +34,7 @@ def draw_alignment(
     _draw_shifts(axes[1, 2], shifts)
     _draw_mean(axes[0, 3], after)
     _draw_residuals(axes[1, 3], report)
-    save_figure(figure, path, dpi=110)
+    save_figure(figure, path)
     return path
 
 

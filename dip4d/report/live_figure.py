@@ -50,7 +50,7 @@ def draw_live(
     lines[-1].set_xlabel(f"(y, x) orthoslices at z = {z}, the densest", fontsize=8)
     _draw_errors(below, errors, to_beat=to_beat)
     figure.suptitle(title, fontsize=10)
-    save_figure(figure, path, dpi=110)
+    save_figure(figure, path)
 
 
 def _thinned(slices: np.ndarray) -> np.ndarray:

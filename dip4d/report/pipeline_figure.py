@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ from dip4d.report.style import INK, OURS
 
 WIDTH, HEIGHT = 12.0, 4.3  # inches; positions below are in parts of them
 SURFACE = 0.35  # of the largest intensity: where the surface is drawn
-VIEW_DEG = (25.0, 30.0)  # from which it is seen: turned about z, tipped towards the reader
+VIEW_DEG = (25.0, -30.0)  # from which it is seen: turned about z, tipped towards the reader
 
 
 def draw_pipeline(
@@ -46,7 +48,7 @@ def draw_pipeline(
     _draw_slice(_axes(figure, (0.545, 0.42, 0.125, 0.36)), volumes[t, z], angle_deg=angles_deg[t])
     _draw_comparison(_axes(figure, (0.535, 0.09, 0.145, 0.17)), images[t, z], projected=projected)
     frames = [0, len(volumes) // 4, len(volumes) - 1]
-    for place, picture in enumerate(_cropped([shaded(volumes[frame]) for frame in frames])):
+    for place, picture in enumerate(shaded_alike([volumes[frame] for frame in frames])):
         axes = _axes(figure, (0.728 + 0.093 * place, 0.40, 0.090, 0.40))
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         axes.set_title(f"{times_s[frames[place]]:g} s", fontsize=9, color=INK, pad=2)
@@ -61,14 +63,20 @@ def shaded(volume: np.ndarray) -> np.ndarray:
     turned = ndimage.rotate(volume, VIEW_DEG[0], axes=(2, 1), order=1)
     turned = ndimage.rotate(turned, VIEW_DEG[1], axes=(0, 1), order=1)[::-1]  # z upwards
     turned = ndimage.gaussian_filter(ndimage.zoom(turned, 3, order=1), 1.5)
-    inside = turned > SURFACE * float(volume.max())
+    inside = turned > (SURFACE * float(volume.max()) or math.inf)
     depth = inside.argmax(axis=1)  # (z, x): the first voxel along the line of sight
     hit = inside.any(axis=1)
-    slope = np.gradient(ndimage.gaussian_filter(np.where(hit, depth, depth[hit].mean() if hit.any() else 0.0), 1.2))
+    nearest = cast(np.ndarray, ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True))
+    slope = np.gradient(ndimage.gaussian_filter(depth[tuple(nearest)].astype(float), 1.2))
     normal = np.stack([slope[0], slope[1], np.ones_like(slope[0])])
     normal /= np.linalg.norm(normal, axis=0)
-    light = np.array([0.55, 0.45, 0.7]) / np.linalg.norm([0.55, 0.45, 0.7])
-    return np.where(hit, 0.18 + 0.8 * np.clip(np.tensordot(light, normal, 1), 0, 1), 1.0)
+    light = np.array([-0.55, -0.45, 0.7]) / np.linalg.norm([0.55, 0.45, 0.7])  # from above, on the left
+    return np.where(hit, 0.25 + 0.73 * np.clip(np.tensordot(light, normal, 1), 0, 1), 1.0)
+
+
+def shaded_alike(volumes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """As `shaded`, of some volumes in the same window."""
+    return _cropped([shaded(volume) for volume in volumes])
 
 
 def _cropped(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ def draw_montage(series: TiltSeries, found: Sequence[Suspect], *, path: Path) ->
         axis.set(xticks=[], yticks=[])
     figure.supxlabel("s (across the tilt axis)", fontsize=8)
     figure.supylabel("z (along it)", fontsize=8)
-    save_figure(figure, path, dpi=110)
+    save_figure(figure, path)
     return path
 
 
@@ -65,5 +65,5 @@ def draw_sinogram(series: TiltSeries, found: Sequence[Suspect], *, path: Path) -
         right.plot(*point, "o", color=OURS, markersize=8, fillstyle="none", zorder=3)
     right.set(title="total intensity (colour: angle)", xlabel="time (s)")
     right.spines[["top", "right"]].set_visible(False)
-    save_figure(figure, path, dpi=110)
+    save_figure(figure, path)
     return path

@@ -5,9 +5,15 @@ Figures are made without pyplot, so that drawing one in a notebook leaves the re
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
 from dip4d.conventional.methods import METHODS, label_of
 from dip4d.whole_file import written_beside
@@ -22,10 +28,55 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
-    """Writes a figure as PNG; the file is whole at any moment."""
-    with written_beside(path) as place:
-        figure.savefig(place, dpi=dpi, format="png")
+@dataclass(frozen=True)
+class Look:
+    """How the figures of a run are drawn.
+
+    frames: the images whose volumes are shown; those that the run kept for figures if None.
+    z, y: through which the (y, x) and the (z, x) orthoslices are cut; the densest z and the middle if None.
+    cmap: the colour map of matplotlib for slices; grey, as people know HAADF images.
+    formats: of the files, each figure in all of them.
+    dpi: dots per inch, of PNG.
+    """
+
+    frames: tuple[int, ...] | None = None
+    z: int | None = None
+    y: int | None = None
+    cmap: str = "gray"
+    formats: tuple[str, ...] = ("png",)
+    dpi: int = 110
+
+
+FORMATS = ("png", "pdf", "svg")
+PLAIN = Look()
+
+
+def save_figure(figure: Figure, path: Path, *, look: Look = PLAIN) -> list[Path]:
+    """Writes a figure in every format of a look, beside `path`, a PNG; each file is whole at any moment.
+
+    Drawn again of the same numbers it is the same file: no time of day stands in it.
+    """
+    paths = [path.with_suffix(f".{kind}") for kind in look.formats]
+    timeless = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
+    with rc_context({"svg.hashsalt": path.stem}):
+        for kind, file in zip(look.formats, paths, strict=True):
+            with written_beside(file) as place:
+                figure.savefig(place, dpi=look.dpi, format=kind, metadata=timeless.get(kind))
+    return paths
+
+
+def scale_bar(axis: Axes, shape: tuple[int, int], *, pixel_nm: float | None) -> None:
+    """A bar of a round length, about a quarter of the width, below a picture (rows, columns)."""
+    length, unit = (shape[1], "voxels") if pixel_nm is None else (shape[1] * pixel_nm, "nm")
+    step = 10 ** math.floor(math.log10(length / 4))
+    bar = max(k * step for k in (1, 2, 5) if k * step <= length / 4)
+    size, thick = bar / (1 if pixel_nm is None else pixel_nm), max(shape[0] // 60, 1)
+    label = f"{bar:g} {unit}"
+    below = AnchoredSizeBar(
+        axis.transData, size, label, "upper right", frameon=False, color=INK, size_vertical=thick, pad=0.0, sep=2,
+        borderpad=0.0, bbox_to_anchor=(1, -0.04), bbox_transform=axis.transAxes, fontproperties=FontProperties(size=7),
+    )  # fmt: skip
+    axis.add_artist(below)
 
 
 def names_of(metrics: dict) -> list[str]:

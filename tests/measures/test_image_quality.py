@@ -7,7 +7,17 @@ import itertools
 import numpy as np
 import pytest
 
-from dip4d.measures.image_quality import SCORES, all_scores, comparison_rows, dice, psnr, scored, ssim, ssim_by_torch
+from dip4d.measures.image_quality import (
+    SCORES,
+    all_scores,
+    comparison_rows,
+    dice,
+    psnr,
+    psnr_near,
+    scored,
+    ssim,
+    ssim_by_torch,
+)
 
 
 def test_psnr_of_a_constant_error():
@@ -51,6 +61,8 @@ def test_the_table_tells_mean_and_worst():
         "method": "dip",
         "psnr mean": 35.0,
         "psnr worst": 30.0,
+        "psnr_near mean": None,
+        "psnr_near worst": None,
         "ssim mean": 0.95,
         "ssim worst": 0.9,
         "validation rows": 0.1,
@@ -110,7 +122,7 @@ def test_frames_are_scored_as_they_pass_and_one_that_is_left_out_has_no_score():
     passed = list(scored(iter(frames), truth, into=found))
     assert all(a is b for a, b in zip(passed, frames, strict=True))
     assert set(found) == set(SCORES)
-    for name, function in (("psnr", psnr), ("ssim", ssim)):
+    for name, function in (("psnr", psnr), ("psnr_near", psnr_near), ("ssim", ssim)):
         expected = [
             None if v is None else function(v, t, data_range=truth.max()) for v, t in zip(frames, truth, strict=True)
         ]
@@ -125,3 +137,16 @@ def test_where_the_time_is_short_frames_between_have_no_score(monkeypatch):
     found: dict = {}
     assert len(list(scored(iter(truth * 0.9), truth, into=found, seconds=3.0))) == 12
     assert [t for t, value in enumerate(found["psnr"]) if value is not None] == [0, 4, 8]
+
+
+def test_near_the_specimen_empty_space_does_not_count():
+    truth = np.zeros((20, 20, 20))
+    truth[8:12, 8:12, 8:12] = 1.0
+    wrong_inside, wrong_outside = truth.copy(), truth.copy()
+    wrong_inside[8:12, 8:12, 8:12] = 0.9
+    wrong_outside[:4] = 0.1
+    near = 4**3 + 6 * 4**2 * 2 + 12 * 4  # the cube, two layers on each face, one voxel along each edge
+    expected = -10 * np.log10(0.01 * 4**3 / near)
+    assert psnr_near(wrong_inside, truth, data_range=1.0) == pytest.approx(expected)
+    assert psnr_near(wrong_outside, truth, data_range=1.0) > 100
+    assert np.isnan(psnr_near(truth, 0 * truth, data_range=1.0))

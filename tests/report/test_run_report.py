@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from dip4d.errors import InputError
+from dip4d.io.volumes import write_volumes
 from dip4d.measures.image_quality import ERRORS
 from dip4d.report.orthoslices import densest_z, orthoslices
 from dip4d.report.run_report import draw_figures, print_table, summarise
+from dip4d.report.style import Look
 
 METRICS = {
     "methods": {
@@ -99,3 +101,41 @@ def test_orthoslices_go_through_the_densest_z_and_the_middle():
     assert densest_z(images) == 3
     np.testing.assert_array_equal(found["mine_yx"], [volume[3], 2 * volume[3]])
     np.testing.assert_array_equal(found["mine_zx"], [volume[:, 4], 2 * volume[:, 4]])
+
+
+@pytest.fixture
+def whole(folder):
+    """The folder of a run with its movie and its images, too."""
+    volumes = np.random.default_rng(1).random((2, 4, 6, 6)).astype(np.float32)
+    write_volumes(folder / "volumes.ome.tif", volumes, shape=volumes.shape, times_s=np.array([0.0, 1.5]), pixel_nm=2.0)
+    images = np.random.default_rng(2).random((2, 1, 4, 6)).astype(np.float32)
+    np.savez(folder / "images.npz", frames=[1], unseen=[True], measured=images[0], predicted=images[1])
+    (folder / "metrics.json").write_text(json.dumps(METRICS | {"images": [0, 2], "pixel_nm": 2.0}))
+    return folder
+
+
+def test_a_movie_gets_its_surfaces_and_kymographs_and_images_stand_beside_their_prediction(whole):
+    names = {path.name for path in draw_figures(whole)}
+    assert names >= {"surfaces.png", "kymograph.png", "images.png"}
+
+
+def test_figures_come_in_every_format_and_are_the_same_when_drawn_again(whole):
+    look = Look(formats=("png", "pdf", "svg"))
+    first = {path: path.read_bytes() for path in draw_figures(whole, look)}
+    assert {path.suffix for path in first} == {".png", ".pdf", ".svg"}
+    again = {path: path.read_bytes() for path in draw_figures(whole, look)}
+    assert again == first
+
+
+def test_slices_that_are_asked_for_leave_the_others_alone(whole):
+    draw_figures(whole)
+    before = (whole / "figures" / "orthoslices_yx.png").read_bytes()
+    drawn = draw_figures(whole, Look(frames=(1,), z=3, y=0))
+    assert whole / "figures" / "orthoslices_yx_asked.png" in drawn
+    assert (whole / "figures" / "orthoslices_yx.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(("look", "words"), [(Look(frames=(2,)), "frames 2"), (Look(z=4), "z 4"), (Look(y=6), "y 6")])
+def test_slices_that_a_movie_does_not_have_are_refused_in_a_line(whole, look, words):
+    with pytest.raises(InputError, match=words):
+        draw_figures(whole, look)
