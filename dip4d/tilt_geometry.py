@@ -40,6 +40,7 @@ def remove_slow_motion(
     angles_deg: np.ndarray,
     tau: np.ndarray,
     functions: int,
+    told_by: np.ndarray | slice = slice(None),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Displacements less a slow motion of the specimen, which may be real, in each direction of space.
 
@@ -48,8 +49,9 @@ def remove_slow_motion(
     tau: (t,), times, 0..1.
     functions: how many cosines of time the motion may be made of; of 1, the place of the specimen, s keeps nothing that
         `remove_unobservable_shift` takes.
+    told_by: the images that tell that motion; all by default.
     """
     slow = np.cos(np.pi * np.arange(functions) * tau[:, None])
     across = (slow[:, :, None] * tilt_basis(angles_deg)[:, None]).reshape(len(tau), -1)
-    left = lambda values, basis: values - basis @ np.linalg.lstsq(basis, values, rcond=1e-3)[0]
+    left = lambda values, basis: values - basis @ np.linalg.lstsq(basis[told_by], values[told_by], rcond=1e-3)[0]
     return left(z, slow), left(s, across)

@@ -33,6 +33,7 @@ from dip4d.alignment.projection_matching import (
     PREDICTION_ITERATIONS,
     choose_width,
     match_projections,
+    place,
     prediction_residual,
 )
 from dip4d.alignment.residual import common_rows, sirt_residual
@@ -102,22 +103,51 @@ def aligned_if_better(
     series: TiltSeries,
     report: Callable[[str], None] | None = None,
     *,
+    test_images: Sequence[int] = (),
     seconds: float = math.inf,
 ) -> tuple[TiltSeries, Shifts] | None:
     """The series, less its background, with every image put where the others say that it belongs; and the shifts.
 
     As `align`, but the brightness stays as it is, and so do the direction of the tilt axis and any slow motion of the
     specimen, which may be real: only jumps are taken out. None if SIRT fits the images less well afterwards.
+
+    test_images: those without any part in this; afterwards each is put where the others predict it.
     """
-    _, shifts, found = align(series, normalise=False, rotation_deg=0.0, seconds=seconds, report=report)
+    seen, told_by = series.without_images(test_images), np.setdiff1d(np.arange(len(series.images)), test_images)
+    end = time.monotonic() + seconds
+    _, shifts, found = align(seen, normalise=False, rotation_deg=0.0, seconds=seconds, report=report)
     if found["sirt_residual_after"] > found["sirt_residual_before"]:
         return None
+    if len(test_images):
+        width = found["window"]
+        shifts = _with_test_images(series, shifts, test_images=np.array(test_images), width=width, end=end)
     functions = 1 if series.one_sweep else SLOW_FUNCTIONS  # in one sweep whatever is slow may as well be the tilt axis
     z, s = remove_slow_motion(
-        shifts.z, shifts.across, angles_deg=series.angles_deg, tau=series.tau, functions=functions
+        shifts.z, shifts.across, angles_deg=series.angles_deg, tau=series.tau, functions=functions, told_by=told_by
     )
     shifts = Shifts(z, s)
     return apply(series, shifts), shifts
+
+
+def _with_test_images(
+    series: TiltSeries,
+    seen: Shifts,
+    *,
+    test_images: np.ndarray,
+    width: int,
+    end: float,
+) -> Shifts:
+    """The shifts of all images, from those of the seen ones. end: the time.monotonic() that is aimed at."""
+    told_by = np.setdiff1d(np.arange(len(series.images)), test_images)
+    z, s = np.zeros((2, len(series.images)))
+    z[told_by], s[told_by] = seen.z, seen.s
+    shifts, scales = replace(seen, z=z, s=s), matching_scales(series.shape)
+    windows = 1 if width >= len(told_by) else len(test_images)
+    share = windows * PREDICTION_ITERATIONS / (FOLDS * MATCHING_ITERATIONS)  # of a round of projection matching
+    short = time.monotonic() + share * _seconds_of_round(series.binned(scales[-1])) > end
+    k = scales[0] if short else scales[-1]
+    placed = place(series.binned(k), on_binned_images(shifts, series, k=k), images=test_images, width=width)
+    return on_full_images(placed, series, k=k)
 
 
 def _match(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
+from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
 from dip4d.alignment.shifts import Shifts, apply, inside, shown
@@ -49,24 +51,24 @@ def plans(frames: int, width: int) -> Plan:
 
 
 class Predictor:
-    """Predicts each image of a series from the others, by SIRT in windows of `width` images.
+    """Predicts images of a series from others, as planned, by SIRT.
 
     Reconstructions are kept: the next call goes on from them, with `iterations` more.
     """
 
-    def __init__(self, frames: int, *, width: int, iterations: int) -> None:
-        self.plan, self.iterations = plans(frames, width), iterations
-        self._volumes: list[Tensor | None] = [None] * len(self.plan)
+    def __init__(self, plan: Plan, *, iterations: int) -> None:
+        self.plan, self.iterations = plan, iterations
+        self._volumes: list[Tensor | None] = [None] * len(plan)
 
     def __call__(self, series: TiltSeries, row_mask: np.ndarray) -> np.ndarray:
-        """(t, z, s). row_mask: (t, z), True for the rows to reconstruct from."""
+        """(t, z, s), 0 where none is predicted. row_mask: (t, z), True for the rows to reconstruct from."""
         _, _, bins = series.shape
         device = device_for()
         rows = torch.from_numpy(series.images).permute(1, 0, 2)  # (Z, T, S)
         mask = torch.from_numpy(row_mask).T
         angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
         operator = lambda frames: Projector(Geometry((bins, bins), bins, angles[frames]))
-        predicted = np.empty_like(series.images)
+        predicted = np.zeros_like(series.images)
         for k, (left_out, used) in enumerate(self.plan):
             y, start = rows[:, used].contiguous().to(device), self._volumes[k]
             x = sirt(
@@ -124,7 +126,7 @@ def match_projections(
     report: told after each round how far they moved, and if there is no time for another.
     What cannot be known stays as it was (`remove_unobservable_shift`).
     """
-    predictor, took = Predictor(len(shifts), width=width, iterations=iterations), 0.0
+    predictor, took = Predictor(plans(len(shifts), width), iterations=iterations), 0.0
     tell = report or (lambda _: None)
     for round_ in range(rounds):
         began = time.monotonic()
@@ -142,6 +144,62 @@ def match_projections(
         if moved < tolerance:
             break
     return shifts
+
+
+def place(
+    series: TiltSeries,
+    shifts: Shifts,
+    *,
+    images: np.ndarray,
+    width: int,
+    rounds: int = 10,
+    blur: float = 1.0,
+    tolerance: float = 0.01,
+) -> Shifts:
+    """The shifts with those of a few images found from what the others tell, which stay where they are.
+
+    Each is registered to what the `width` others around it in time predict for its angle: it enters no volume, and
+    moves no other image. First by their correlation, wherever it was, then as in `match_projections`.
+
+    series: all images as measured, less their background.
+    shifts: of all images; what they say of `images` (n,) does not count.
+    rounds, blur, tolerance: as in `match_projections`.
+    """
+    others = np.setdiff1d(np.arange(len(shifts)), images)
+    plan = [(images, others)]
+    if width < len(others):
+        plan = [(np.array([t]), _nearest(others, t, n=width)) for t in images]
+    aligned, seen = apply(series, shifts), inside(series, shifts)
+    predicted = Predictor(plan, iterations=PREDICTION_ITERATIONS)(aligned, shown(seen))[images]
+    z, s = shifts.z.copy(), shifts.s.copy()
+    few, found = series.images_at(images), Shifts(0 * z[images], 0 * s[images], shifts.axis, shifts.rotation_deg)
+    lags = [_lag(image, p) for image, p in zip(apply(few, found).images, predicted, strict=True)]
+    found = found.plus(*np.array(lags).T)
+    for _ in range(rounds):
+        steps = displacements(apply(few, found).images, predicted, seen=inside(few, found), blur=blur)
+        found = found.plus(*steps)
+        if np.abs(steps).max() < tolerance:
+            break
+    z[images], s[images] = found.z, found.s
+    return replace(shifts, z=z, s=s)
+
+
+def _nearest(others: np.ndarray, t: int, *, n: int) -> np.ndarray:
+    """The n of the images `others`, in the order of time, that are nearest to the image t."""
+    start = int(np.clip(np.searchsorted(others, t) - n // 2, 0, len(others) - n))
+    return others[start : start + n]
+
+
+def _lag(image: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(z, s), whole pixels: by how much `image` is displaced from `reference`; 0 where one shows nothing."""
+    if not image.any() or not reference.any():
+        return np.zeros(2)
+    lag, *_ = phase_cross_correlation(
+        image,
+        reference,
+        normalization=None,  # pyright: ignore[reportArgumentType]  # its type is guessed from the default, a str
+    )
+    return lag
 
 
 def displacements(
@@ -167,7 +225,7 @@ def prediction_residual(
 ) -> np.ndarray:
     """(t,): `residual_per_image` of the aligned images and what the others in their windows predict for them."""
     aligned, seen = apply(series, shifts), inside(series, shifts)
-    predicted = Predictor(len(shifts), width=width, iterations=iterations)(aligned, shown(seen))
+    predicted = Predictor(plans(len(shifts), width), iterations=iterations)(aligned, shown(seen))
     return residual_per_image(predicted, aligned.images, counted=seen)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -51,7 +52,8 @@ def inputs_of(
     if config.output.times is not None:
         series.tau_at(config.output.times)  # refused before hours of work
     if saved is None:
-        series, shifts = align_if_jittery(series, config.align, seconds=seconds)
+        test_images = split_of(config, series).test_images
+        series, shifts = align_if_jittery(series, config.align, test_images=test_images, seconds=seconds)
     elif (shifts := Alignment.of(saved)) is not None:
         series = apply(series, shifts)
     return Inputs(series, truth, shifts)
@@ -155,17 +157,20 @@ def align_if_jittery(
     series: TiltSeries,
     align: Align,
     *,
+    test_images: Sequence[int] = (),
     seconds: float = math.inf,
 ) -> tuple[TiltSeries, Shifts | None]:
     """The series, aligned if its images jump from one to the next, and the shifts; None if it stays as it is.
 
+    test_images: those that have no part in this; they are only put where the others say.
     seconds: about how long that may take.
     """
-    jitter = jitter_px(series)
+    jitter = jitter_px(series.without_images(test_images))
     if not will_be_aligned(jitter, align):
         return series, None
     _log.info(f"The images jump by {jitter:.2f} px along the tilt axis from one to the next: aligning them")
-    found = aligned_if_better(series, lambda line: _log.info(f"  {line}"), seconds=seconds)
+    tell = lambda line: _log.info(f"  {line}")
+    found = aligned_if_better(series, tell, test_images=test_images, seconds=seconds)
     if found is None:
         _log.warning("SIRT does not fit them better then, they stay as they are; dip4d align shows them")
         return series, None

@@ -223,7 +223,8 @@ def _free_disk_gb(folder: Path, config: Config) -> float:
 
 
 def _alignment(config: Config, series: TiltSeries, *, budget: Budget) -> float:
-    jitter = jitter_px(series) if config.data.path else config.simulate.jitter
+    seen = split_of(config, series).seen
+    jitter = jitter_px(seen(series)) if config.data.path else config.simulate.jitter
     return min(align.expected_seconds(series), budget.align_seconds) if will_be_aligned(jitter, config.align) else 0.0
 
 

@@ -86,9 +86,9 @@ def reconstruct(
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
         budget = Budget.of(config)
-        aligned, shifts = align_if_jittery(series, config.align, seconds=budget.align_seconds)
+        split, seconds = split_of(config, series), budget.align_seconds
+        aligned, shifts = align_if_jittery(series, config.align, test_images=split.test_images, seconds=seconds)
         inputs = Inputs(aligned, truth, shifts)
-        split = split_of(config, aligned)
         statistics = statistics_of(split.seen(aligned), config.network.intensity_bound, device=device_of(config))
         done = fit(
             aligned,

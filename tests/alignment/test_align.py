@@ -41,6 +41,24 @@ def test_images_aligned_if_better_show_the_specimen_in_its_place():
     assert np.abs(series.images - clean.images).mean() < 0.6 * np.abs(moved.images - clean.images).mean()
 
 
+def test_test_images_have_no_part_in_the_alignment_and_are_put_where_the_others_say():
+    """Whatever they show, the others lie where they lay, to the last bit."""
+    moved, _ = simulate("nanostar", 32, frames=48, scheme="grs", peak_counts=500, seed=3, jitter=1.5)
+    kept = [8, 9, 30]
+    images = moved.images.copy()
+    images[kept] = np.random.default_rng(0).permuted(images[kept], axis=2)
+    (_, shifts), (_, other) = (
+        aligned_if_better(dataclasses.replace(moved, images=i), test_images=kept) for i in (moved.images, images)
+    )
+    rest = np.setdiff1d(np.arange(48), kept)
+    np.testing.assert_array_equal(shifts.z[rest], other.z[rest])
+    np.testing.assert_array_equal(shifts.across[rest], other.across[rest])
+    true = jitter_shifts(moved.angles_deg, 1.5, seed=3).T
+    z, s = jumps_of(shifts.z - true[0], shifts.across - true[1], series=moved)
+    assert max(z.std(), s.std()) < 0.05
+    assert max(np.abs(z[kept]).max(), np.abs(s[kept]).max()) < 0.1
+
+
 def jumps_of(z: np.ndarray, s: np.ndarray, *, series: TiltSeries) -> tuple[np.ndarray, np.ndarray]:
     return remove_slow_motion(z, s, angles_deg=series.angles_deg, tau=series.tau, functions=SLOW_FUNCTIONS)
 
