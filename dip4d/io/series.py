@@ -100,6 +100,8 @@ def read_truth(path: str | Path, shape: tuple[int, int, int, int]) -> np.ndarray
     if path.suffix.lower() not in (".npy", ".tif", ".tiff"):
         raise InputError(f"{path}: truth volumes are .npy or .tif", argument="truth")
     volumes = np.asarray(READERS[path.suffix.lower()](path).images)
+    if path.suffix.lower() != ".npy" and volumes.squeeze().shape == np.squeeze(np.empty(shape, "?")).shape:
+        volumes = volumes.reshape(shape)  # TIFF leaves out axes of length 1
     if volumes.shape != shape:
         raise InputError(f"{path}: truth has shape {volumes.shape}, the volumes will be (t, z, y, x) = {shape}")
     if not np.isfinite(volumes).all():

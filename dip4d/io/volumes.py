@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import tifffile
@@ -44,21 +45,34 @@ def write_volumes(
 
 def read_times_and_size(path: Path) -> tuple[np.ndarray, float | None]:
     """Times in seconds (t,) and voxel size in nm, or None, of a file by `write_volumes`. Raises InputError."""
-    try:
-        with tifffile.TiffFile(path) as tif:
-            frames, slices = tif.series[0].shape[:2]
-            pixels = tifffile.xml2dict(cast(str, tif.ome_metadata))["OME"]["Image"]["Pixels"]  # None raises, too
-            planes = pixels["Plane"] if isinstance(pixels["Plane"], list) else [pixels["Plane"]]
-            times = np.array([float(plane["DeltaT"]) for plane in planes]).reshape(frames, slices)[:, 0]
-    except Exception as error:
-        raise InputError(f"{path}: not a volume file of a run ({error})") from None
-    size = pixels.get("PhysicalSizeX")
-    return times, None if size is None else float(size)
+    with _as_input_error(path):
+        pixels = _pixels(path)
+        planes = pixels["Plane"] if isinstance(pixels["Plane"], list) else [pixels["Plane"]]
+        times = np.array([float(plane["DeltaT"]) for plane in planes]).reshape(_shape(pixels)[:2])[:, 0]
+        size = pixels.get("PhysicalSizeX")
+        return times, None if size is None else float(size)
 
 
 def open_volumes(path: Path) -> np.ndarray:
     """The volumes (t, z, y, x) of a file by `write_volumes`, mapped, not loaded. Raises InputError."""
+    with _as_input_error(path):
+        return tifffile.memmap(path, mode="r").reshape(_shape(_pixels(path)))  # it leaves out axes of length 1
+
+
+@contextmanager
+def _as_input_error(path: Path) -> Iterator[None]:
     try:
-        return tifffile.memmap(path, mode="r")
+        yield
     except Exception as error:
         raise InputError(f"{path}: not a volume file of a run ({error})") from None
+
+
+def _pixels(path: Path) -> dict[str, Any]:
+    """What an OME-TIFF says of its pixels."""
+    with tifffile.TiffFile(path) as tif:
+        return tifffile.xml2dict(cast(str, tif.ome_metadata))["OME"]["Image"]["Pixels"]  # None raises, too
+
+
+def _shape(pixels: dict[str, Any]) -> tuple[int, ...]:
+    """(t, z, y, x)."""
+    return tuple(int(pixels[f"Size{axis}"]) for axis in "TZYX")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
@@ -11,6 +12,9 @@ import pytest
 import tifffile
 
 from dip4d.__main__ import main
+from dip4d.io import open_volumes
+from dip4d.simulation.simulate import simulate
+from tests.helpers import measured, run
 
 TIMES = np.array([0.0, 30.0, 75.5])
 
@@ -99,3 +103,25 @@ def test_export_names_a_missing_package(finished, capsys, monkeypatch):
         error = capsys.readouterr().err
         assert f"needs a package that is not installed: pip install {package}" in error
         assert error.count("\n") == 1
+
+
+def test_a_series_of_one_row_is_reconstructed_drawn_and_exported(tmp_path, small, monkeypatch, capsys):
+    series, _ = simulate("nanostar", 16, frames=12, n_z=1, seed=0)
+    folder = tmp_path / "run"
+    metrics = run(folder, *small, measured(tmp_path, series.images, series.angles_deg), "train.steps=3")
+    volumes = open_volumes(folder / "volumes.ome.tif")
+    assert volumes.shape == (12, 1, 16, 16)
+    assert volumes.sum((1, 2, 3)) == pytest.approx(metrics["mass"]["volumes"], rel=1e-4)
+    assert {"orthoslices_yx.png", "diagnostics.png"} <= {f.name for f in (folder / "figures").iterdir()}
+    assert main(["report", str(folder)]) == 0
+    for kind in ("mrc", "tiff", "npy", "mp4", "zarr"):
+        if kind in ("mp4", "zarr"):
+            pytest.importorskip({"mp4": "imageio_ffmpeg", "zarr": "zarr"}[kind])
+        assert main(["export", str(folder), "--format", kind]) == 0
+        assert "12 volumes" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load(folder / "export" / "npy" / "volumes.npy"), volumes)
+    shown = []
+    viewer = SimpleNamespace(add_image=lambda data, **_: shown.append(data.shape), dims=SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "napari", SimpleNamespace(Viewer=lambda **_: viewer, run=lambda: None))
+    assert main(["view", str(folder)]) == 0
+    assert shown == [(12, 1, 16, 16)]

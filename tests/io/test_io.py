@@ -11,6 +11,7 @@ import tifffile
 
 from dip4d.errors import InputError
 from dip4d.io import open_volumes, read_angles, read_tilt_series, read_truth, write_volumes
+from dip4d.io.volumes import read_times_and_size
 
 ANGLES = np.array([-30.0, 0.0, 15.5, 60.0])
 
@@ -191,6 +192,15 @@ def test_volumes_come_back_as_written(tmp_path):
     assert (pixels["PhysicalSizeZ"], pixels["PhysicalSizeZUnit"]) == (1.25, "nm")
     assert [plane["DeltaT"] for plane in pixels["Plane"]] == [0] * 4 + [30] * 4 + [75.5] * 4
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 5, 6), (1, 4, 5, 6), (1, 1, 5, 5)])
+def test_volumes_with_an_axis_of_length_1_keep_it(tmp_path, shape):
+    volumes, times_s = np.random.default_rng(0).random(shape, dtype=np.float32), np.arange(shape[0]) * 2.5
+    write_volumes(tmp_path / "v.ome.tif", iter(volumes), shape=shape, times_s=times_s)
+    np.testing.assert_array_equal(open_volumes(tmp_path / "v.ome.tif"), volumes)
+    np.testing.assert_array_equal(read_times_and_size(tmp_path / "v.ome.tif")[0], times_s)
+    np.testing.assert_array_equal(read_truth(tmp_path / "v.ome.tif", shape), volumes)
 
 
 def test_truth(tmp_path):
