@@ -84,9 +84,9 @@ def test_looking_around_loads_neither_torch_nor_lightning(command):
     assert not loaded(*command) & {"torch", "lightning", "pandas", "matplotlib", "numba"}
 
 
-def test_inspect_loads_neither_torch_nor_lightning(tmp_path):
+def test_a_quick_inspect_loads_neither_torch_nor_lightning(tmp_path):
     import numpy as np
 
     np.savez(tmp_path / "s.npz", images=np.random.default_rng(0).random((14, 12, 12)), angles=np.arange(14) * 9 - 60)
-    inspect = ["-m", "dip4d", "inspect", str(tmp_path / "s.npz"), "--out", str(tmp_path)]
+    inspect = ["-m", "dip4d", "inspect", str(tmp_path / "s.npz"), "--quick", "--out", str(tmp_path)]
     assert not loaded(*inspect) & {"torch", "lightning", "pandas", "numba"}

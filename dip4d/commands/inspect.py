@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--invert", action="store_true", help="of a bright field: the background less the image")
     parser.add_argument("--tilt-axis", choices=("x", "y", "auto"), help="the image axis along which the tilt axis lies")
     parser.add_argument("--pixel-nm", type=float, help="pixel size in nm, where the file does not know it")
+    parser.add_argument("--quick", action="store_true", help="do not time what a run needs, which takes some seconds")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the figures; by default this one")
 
 
@@ -33,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     from dip4d.errors import InputError
     from dip4d.io import read_tilt_series
     from dip4d.measures import input_checks
+    from dip4d.run_folder import reconstruct_command
 
     if arguments.pixel_nm is not None and not arguments.pixel_nm > 0:
         raise InputError(f"--pixel-nm={arguments.pixel_nm} must be above 0")
@@ -58,8 +60,11 @@ def run(arguments: argparse.Namespace) -> None:
     for note in series.notes or ("nothing",):
         print(f"  assumed     {note}")
     for path in _draw(series, found, folder=arguments.out):
-        print(f"  figure      {path}")
-    print(f"  next        {_train_command(arguments, read, invert=invert)}")
+        print(f"  figure      {path}", flush=True)
+    keys = _keys(arguments, read, invert=invert)
+    if not arguments.quick:
+        print(f"  needs       {_needs(keys, series)}")
+    print(f"  next        {' '.join([reconstruct_command(), *map(shlex.quote, keys)])}")
 
 
 def _lines(series: TiltSeries, arguments: argparse.Namespace) -> list[str]:
@@ -121,10 +126,27 @@ def _jitter_line(series: TiltSeries) -> str:
     return f"  jitter      {size:.2f} px along the tilt axis" + (f": {advice}" if size >= JITTER_TO_ALIGN_PX else "")
 
 
-def _train_command(arguments: argparse.Namespace, series: TiltSeries, *, invert: bool) -> str:
-    """The command that reconstructs a series as it was understood, ready to be pasted."""
-    from dip4d.run_folder import reconstruct_command
+def _needs(keys: list[str], series: TiltSeries) -> str:
+    """The minutes and GB of the run with these keys, a few steps of which are timed; or why there can be none."""
+    from dip4d.config.load import load_config
+    from dip4d.conventional.methods import methods_of
+    from dip4d.errors import InputError
+    from dip4d.experiment.inputs import as_fitted
+    from dip4d.experiment.plan import make_plan
+    from dip4d.experiment.quiet import quiet_lightning
 
+    try:
+        config = load_config(keys)
+        methods = methods_of(config.compare.methods, with_truth=False)
+        with quiet_lightning():
+            plan = make_plan(config, as_fitted(config, series), folder=Path(), methods=methods, with_truth=False)
+    except InputError as error:
+        return f"cannot be told: {error}"
+    return plan.in_short()
+
+
+def _keys(arguments: argparse.Namespace, series: TiltSeries, *, invert: bool) -> list[str]:
+    """The keys that reconstruct a series as it was understood."""
     _, z, s = series.shape
     crop = _without_zeros(series)
     words = [f"data.path={arguments.file}"]
@@ -136,7 +158,7 @@ def _train_command(arguments: argparse.Namespace, series: TiltSeries, *, invert:
     bins = -(-max(crop[1] - crop[0], crop[3] - crop[2]) // _WIDEST_PX)
     words += [f"data.bin={bins}"] if 1 < bins <= min(z, s) else []
     words += ["network.rank=1"] if series.one_sweep else []
-    return " ".join([reconstruct_command(), *map(shlex.quote, words)])
+    return words
 
 
 def _without_zeros(series: TiltSeries) -> tuple[int, int, int, int]:

@@ -136,16 +136,21 @@ def _measured(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     ]
     for warning in filter(None, warnings):
         _log.warning(warning)
-    background = data.background
+    series = as_fitted(config, series)
+    t, z, s = series.shape
+    truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
+    return series, truth
+
+
+def as_fitted(config: Config, series: TiltSeries) -> TiltSeries:
+    """A series as it was read, less its background, cut and binned as the configuration says."""
+    data, background = config.data, config.data.background
     if config.align.shifts is not None:  # what an image did not see is then filled with the background
         series, background = _shifted(config, series.without_background(background)), "none"
     if data.crop is not None:
         z0, z1, s0, s1 = data.crop
         series = series.cropped((z0, z1, s0, s1))
-    series = series.binned(data.bin).without_background(background)
-    t, z, s = series.shape
-    truth = None if data.truth is None else io.read_truth(data.truth, (t, z, s, s))
-    return series, truth
+    return series.binned(data.bin).without_background(background)
 
 
 def will_be_aligned(jitter: float, align: Align) -> bool:

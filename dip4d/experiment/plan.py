@@ -55,6 +55,12 @@ class Plan:
     memory_gb: tuple[float, float | None] = (0.0, None)
     disk_gb: tuple[float, float | None] = (0.0, None)
 
+    def in_short(self) -> str:
+        """Minutes, memory and disk in one line."""
+        minutes = _rounded_up(sum(self.seconds.values()) / 60)
+        memory, disk = self.memory_gb[0], self.disk_gb[0]
+        return f"about {minutes} minutes on this machine, {memory:.1f} GB of memory and {disk:.2g} GB of disk"
+
     def describe(self) -> str:
         """A few aligned lines."""
         lines = [f"Plan, from a few timed steps of {self.pace.step:.2g} s:"]

@@ -11,6 +11,8 @@ import pytest
 
 from dip4d.__main__ import main
 from dip4d.config.load import load_config
+from dip4d.experiment.inputs import as_fitted
+from dip4d.experiment.plan import make_plan
 from dip4d.simulation.simulate import simulate
 
 
@@ -46,9 +48,32 @@ def test_inspect_says_what_it_understood(series, tmp_path, capsys, monkeypatch):
     assert {p.name for p in (tmp_path / "looks").iterdir()} == {"two-montage.png", "two-sinogram.png"}
 
 
+def test_what_the_next_command_needs_is_what_its_plan_says(tmp_path, capsys, nothing_drawn):
+    series, _ = simulate("nanostar", 32, frames=20, seed=3)
+    np.savez(tmp_path / "s.npz", images=series.images, angles=series.angles_deg)
+    assert main(["inspect", str(tmp_path / "s.npz")]) == 0
+    needs, command = capsys.readouterr().out.splitlines()[-2:]
+    assert needs.split()[0] == "needs"
+    units = (" minutes", " GB of memory", " GB of disk")
+    minutes, memory, disk = (float(needs.split(unit)[0].split()[-1]) for unit in units)
+    words = shlex.split(command)
+    config = load_config(words[words.index("reconstruct") + 1 :])
+    plan = make_plan(config, as_fitted(config, series), folder=tmp_path, methods=[], with_truth=False)
+    fit = plan.pace.fit(plan.steps) / 60
+    assert 0.3 * fit < minutes < 10 * fit
+    assert memory == pytest.approx(plan.memory_gb[0], abs=0.1)
+    assert disk == pytest.approx(plan.disk_gb[0], rel=0.1)
+
+
+def test_a_run_that_cannot_be_is_said_with_its_reason(tmp_path, capsys, nothing_drawn):
+    np.savez(tmp_path / "s.npz", images=np.eye(8)[None].repeat(2, 0), angles=[0, 3])
+    assert main(["inspect", str(tmp_path / "s.npz")]) == 0
+    assert "needs       cannot be told: " in capsys.readouterr().out
+
+
 def test_inspect_overwrites_nothing(series, tmp_path, capsys):
     for _ in range(2):
-        assert main(["inspect", str(series), "--tilt-axis", "y", "--out", str(tmp_path / "looks")]) == 0
+        assert main(["inspect", str(series), "--quick", "--tilt-axis", "y", "--out", str(tmp_path / "looks")]) == 0
     assert "along image y (as you say)" in capsys.readouterr().out
     names = {p.name for p in (tmp_path / "looks").iterdir()}
     assert names == {"two-montage.png", "two-montage-2.png", "two-sinogram.png", "two-sinogram-2.png"}
@@ -69,7 +94,7 @@ def test_inspect_of_measured_series(real_data, tmp_path, capsys, name, axis, sha
     if name.endswith((".hspy", ".dm3")):
         pytest.importorskip("rsciio")
         pytest.importorskip("h5py")
-    assert main(["inspect", str(real_data / name), "--out", str(tmp_path)]) == 0
+    assert main(["inspect", str(real_data / name), "--quick", "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert f"(t, z, s) = {shape}" in said
     assert f"along image {axis} " in said
@@ -86,7 +111,10 @@ def test_inspect_tells_jitter_and_what_becomes_of_it(tmp_path, capsys):
     for jitter, advised in ((0.0, False), (1.0, True)):
         moved, _ = simulate("nanostar", 32, frames=40, jitter=jitter, seed=3)
         np.savez(tmp_path / "s.npz", images=moved.images, angles=moved.angles_deg)
-        assert main(["inspect", str(tmp_path / "s.npz"), "--tilt-axis", "y", "--out", str(tmp_path / "looks")]) == 0
+        assert (
+            main(["inspect", str(tmp_path / "s.npz"), "--quick", "--tilt-axis", "y", "--out", str(tmp_path / "looks")])
+            == 0
+        )
         (line,) = [text for text in capsys.readouterr().out.splitlines() if text.split()[:1] == ["jitter"]]
         assert (float(line.split()[1]) > 0.2) == ("dip4d align" in line) == advised
 
@@ -114,7 +142,7 @@ def test_the_next_command_is_whole_and_can_be_pasted(tmp_path, capsys, monkeypat
     np.savez(folder / "s's.npz", images=images)
     np.savetxt(folder / "a;b.tlt", np.linspace(-60, 60, 14))
     arguments = [str(folder / "s's.npz"), "--angles", str(folder / "a;b.tlt"), "--pixel-nm", "0.5", "--tilt-axis", "y"]
-    assert main(["inspect", *arguments]) == 0
+    assert main(["inspect", *arguments, "--quick"]) == 0
     words = shlex.split(last_line(capsys).removeprefix("  next"))
     assert words == [
         "dip4d",
@@ -137,7 +165,7 @@ def test_a_bright_field_is_inspected_inverted(series, tmp_path, capsys, nothing_
         dark[name] = np.delete(dark[name], 5)
     np.savez(tmp_path / "dark.npz", **dark)
     for options in ([], ["--invert"]):
-        assert main(["inspect", str(tmp_path / "dark.npz"), *options]) == 0
+        assert main(["inspect", str(tmp_path / "dark.npz"), "--quick", *options]) == 0
         said = capsys.readouterr().out
         assert ("the contrast looks inverted" in said) == (not options)
         assert "along image x (by itself)" in said
