@@ -22,7 +22,7 @@ from dip4d.conventional.series import SeriesStatistics
 from dip4d.experiment.scores import Images, change_of, diagnostics_of, geometry_of, mass_of
 from dip4d.indices import evenly
 from dip4d.io import write_volumes
-from dip4d.measures.consistency import weighed
+from dip4d.measures.consistency import AtBound, weighed
 from dip4d.measures.image_quality import Frame, scored
 from dip4d.measures.poses import PoseStep, pose_step, poses_off
 from dip4d.reconstruction.data import TiltRows
@@ -100,11 +100,13 @@ class Watched:
         self.shown: list[np.ndarray] = []
         self._images: list[tuple[np.ndarray, np.ndarray]] = []
         self._steps: list[PoseStep | None] = []
+        self._bound = None if (bound := module.network.learned_bound()) is None else AtBound(bound)
 
     def frames(self) -> Iterator[np.ndarray]:
         """Draws the volumes (z, y, x), one for each image of the series."""
         keys = key_frames(len(self.series.images))
         frames = self._projected(movie(self.module, self.data))
+        frames = frames if self._bound is None else self._bound.counted(frames)
         frames = weighed(kept(frames, keys, into=self.shown), into=self.masses)
         return frames if self.truth is None else scored(frames, self.truth, into=self.scores, seconds=self.seconds)
 
@@ -124,10 +126,14 @@ class Watched:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What its volumes and the images tell of mass, change and geometry, for a metrics.json."""
+        """What its volumes and the images tell of mass, change, geometry and bound, for a metrics.json."""
         mass = mass_of(self.series, self.masses)
         geometry = geometry_of(self.series) | poses_off(self._steps)
-        return {"mass": mass, "change": change_of(self.shown), "geometry": geometry}
+        facts = {"mass": mass, "change": change_of(self.shown), "geometry": geometry}
+        if self._bound is not None:
+            grown = self._bound.bound / self.module.intensity_bound
+            facts["bound"] = {"learned": self._bound.bound, "grown": grown, "share": self._bound.share}
+        return facts
 
     def write(self, folder: Path, *, excluded: Sequence[int] = ()) -> dict[str, Any]:
         """Adds it to the orthoslices.npz and the metrics.json of a run; returns the diagnostics in the latter.

@@ -10,6 +10,8 @@ from scipy.ndimage import median_filter
 
 from dip4d.tilt_series import TiltSeries
 
+OF_SPECIMEN, NEAR_BOUND = 0.5, 0.95  # of the bound, above which a voxel is of the specimen, and near the bound
+
 
 def masses_of_images(series: TiltSeries) -> np.ndarray:
     """(t,): the total intensity of each image. It does not depend on the tilt angle."""
@@ -23,6 +25,30 @@ def weighed(frames: Iterable[np.ndarray], *, into: list[float]) -> Iterator[np.n
     for volume in frames:
         into.append(float(np.sum(volume, dtype=np.float64)))
         yield volume
+
+
+@dataclass
+class AtBound:
+    """How much of the specimen is as bright as it can be, counted as volumes pass.
+
+    bound: the intensity per voxel that no voxel can exceed.
+    """
+
+    bound: float
+    specimen: int = 0
+    near: int = 0
+
+    def counted(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same volumes (z, y, x)."""
+        for volume in frames:
+            self.specimen += int(np.count_nonzero(volume > OF_SPECIMEN * self.bound))
+            self.near += int(np.count_nonzero(volume > NEAR_BOUND * self.bound))
+            yield volume
+
+    @property
+    def share(self) -> float:
+        """Of the voxels of the specimen, those near the bound."""
+        return self.near / max(self.specimen, 1)
 
 
 @dataclass(frozen=True)

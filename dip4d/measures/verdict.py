@@ -23,6 +23,11 @@ CHANGES = 0.05  # share of the specimen that is elsewhere in the next figure: it
 ANGLES_OFF = 2.5  # degrees, rms: of 16 healthy simulated series it is up to 2.5, where its error is as large
 UNEXPLAINED = 0.06  # error less the noise: a round needle, alike from all sides, has 0.04
 SURE_OF_AXIS = 0.2  # confidence in another tilt axis, with a misfit that is more than noise
+AT_BOUND = 0.3  # share of the specimen at the bound; where that is right it may be 0.8, of one material, hence
+GROWS, STILL_TOO_LOW = (
+    1.5,
+    1.1,
+)  # times it grew in the fit, and the misfit: 1.3 and 1.1 of a right one, 1.8 and up of others
 LIKE_CHANCE = 0.78  # of what angles in a random order leave unexplained: the best of 200 orders left 0.81 to 0.87
 
 
@@ -145,6 +150,18 @@ def wrong_mass(metrics: dict[str, Any]) -> Objection | None:
     return Objection(f"the volumes hold {ratio:.2f} times the mass of the images", grave)
 
 
+def bound_too_low(metrics: dict[str, Any]) -> Objection | None:
+    """A specimen that is cut off at the bound of the intensity, which follows too slowly."""
+    bound, misfit = metrics.get("bound"), metrics.get("fit_over_noise") or 1.0
+    if bound is None or bound["share"] < AT_BOUND or (bound["grown"] < GROWS and misfit < STILL_TOO_LOW):
+        return None
+    share, learned = bound["share"], bound["learned"]
+    return Objection(
+        f"{share:.0%} of the specimen is at the bound of the intensity, {learned:.3g}, which is too low: "
+        f"network.intensity_bound={2 * learned:.2g}"
+    )
+
+
 def change_in_one_sweep(metrics: dict[str, Any]) -> Objection | None:
     """A change that may as well be the tilt."""
     if not metrics.get("one_sweep") or metrics.get("change", 0.0) < CHANGES:
@@ -158,6 +175,7 @@ RULES: tuple[Callable[[dict[str, Any]], Objection | None], ...] = (
     too_few_steps,
     images_contradict_geometry,
     wrong_mass,
+    bound_too_low,
     change_in_one_sweep,
     angles_are_off,
     misfit_is_not_noise,

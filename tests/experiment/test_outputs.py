@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from dip4d.__main__ import main
 from dip4d.io import open_volumes
@@ -48,3 +49,15 @@ def test_a_moving_run_writes_its_motion_and_all_else(tmp_path, small, monkeypatc
     np.testing.assert_allclose(travel, metrics["motion"]["travel_px"], atol=1e-3)
     assert (tmp_path / "uncertainty.ome.tif").exists()
     assert metrics["resolution"]
+
+
+def test_a_bound_that_is_far_too_low_is_seen(tmp_path, small):
+    """With 0.1 times the intensity of the brightest material most of the specimen is at it, whatever TV says."""
+    small += ["compare.methods=[]", "train.steps=60", "simulate.specimen=nanostar"]
+    found = {bound: run(tmp_path / str(bound), *small, f"network.intensity_bound={bound}") for bound in (0.1, 1.5)}
+    low, right = found[0.1], found[1.5]
+    assert low["bound"]["share"] > 0.5
+    assert low["bound"]["learned"] == pytest.approx(0.1 * low["bound"]["grown"], rel=1e-4)
+    assert any("at the bound" in why for why in low["verdict"]["because"])
+    assert right["bound"]["share"] < 0.1
+    assert not any("at the bound" in why for why in right["verdict"]["because"])

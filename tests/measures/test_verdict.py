@@ -18,6 +18,7 @@ HEALTHY = {
     "fit_over_noise": 1.0,
     "mass": {"volumes_over_images": 1.01},
     "geometry": {"axis_other": 0.0, "disorder": 0.4, "turn_deg": {"rms": 0.5, "error": 0.5}},
+    "bound": {"learned": 1.05, "grown": 0.95, "share": 0.02},
     "one_sweep": False,
     "change": 0.15,
 }
@@ -41,6 +42,8 @@ def test_a_healthy_run_is_good():
     ({"held_out_images": {"dip": 0.09, "sirt_window": 0.075}}, "not usable", "SIRT predicts unseen images better"),
     ({"mass": {"volumes_over_images": 2.7}}, "not usable", "2.70 times the mass"),
     ({"mass": {"volumes_over_images": 0.8}}, "doubtful", "0.80 times the mass"),
+    ({"bound": {"learned": 0.5, "grown": 1.9, "share": 0.72}}, "doubtful", "72% of the specimen is at the bound"),
+    ({"bound": {"share": 0.5}, "fit_over_noise": 1.12}, "doubtful", "network.intensity_bound=2.1"),
     ({"one_sweep": True}, "doubtful", "in a single sweep"),
     ({"geometry": {"turn_deg": {"rms": 4.9, "error": 0.6}}}, "doubtful", "4.9 degrees from those given"),
     ({"fit_over_noise": 1.4}, "doubtful", "1.40 times their noise"),
@@ -61,6 +64,7 @@ def test_what_speaks_against_it_is_said(changes, level, words):
     {"geometry": {"axis_other": 0.3, "disorder": 1.0}},  # it looks alike from all sides, and all is explained
     {"fit_over_noise": 1.1, "geometry": {"disorder": 1.0}},
     {"geometry": {"turn_deg": {"rms": 5.0, "error": 4.0}}},  # the angle does not show
+    {"bound": {"grown": 1.3, "share": 0.84}},  # of one material, whose intensity the bound has found
     {"held_out_images": {"dip": 0.0705, "sirt_window": 0.070}},  # no more than chance
 ])  # fmt: skip
 def test_what_says_nothing_is_not_held_against_it(changes):

@@ -65,6 +65,10 @@ class OrthosliceNetwork(nn.Module, ABC):
         """Parameters, matrices all, that Muon fits instead of Adam."""
         return ()
 
+    def learned_bound(self) -> float | None:
+        """The intensity per voxel above which it draws nothing, where it learns one."""
+        return None
+
     def rigid_motion(self) -> RigidMotion | None:
         """The motion of the specimen as a whole, where the network learns one."""
         return None

@@ -222,6 +222,9 @@ class BoundedLowRank(OrthosliceNetwork):
         """The kernels of the coarse scales, which Muon fits in a third of the steps; at fine ones it fits noise."""
         return self.decoder.kernels(finest_left_out=FINE_SCALES)
 
+    def learned_bound(self) -> float:
+        return float(self.log_bound.detach().exp())
+
     def shown(self, images: Tensor) -> tuple[Tensor, ...]:
         """Back-projected rows (B, C, Y, X) as the decoder takes them."""
         return self.decoder.shown(images)

@@ -51,6 +51,9 @@ class Moving(OrthosliceNetwork):
         """Those of the decoder: its steps are few, since each draws all planes, and Muon needs fewer."""
         return cast(Decoder, self.specimen.decoder).kernels()
 
+    def learned_bound(self) -> float:
+        return self.specimen.learned_bound()
+
     def rigid_motion(self) -> RigidMotion:
         return self.motion
 
