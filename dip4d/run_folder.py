@@ -30,13 +30,18 @@ MOTION = "motion.csv"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
 IMAGES = "images.npz"
+MEASURES = "measures.csv"
+PROFILES = "profiles.csv"
+TWIN = "twin.json"
 FIGURES = "figures"
 LIVE = "live.png"  # among the figures
 TRACKING = "tracking"
 GOING_ON = "going_on"  # what a finished run that goes on writes, until it is whole
 LOCK = "run.lock"  # while a run writes; left behind by one that died
 COMPLETE = "complete"  # in metrics.json, written last: nothing is missing
-RESULTS = (CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES)
+RESULTS = (
+    CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES, MEASURES, PROFILES, TWIN
+)  # fmt: skip
 OUTPUTS = (CONFIG, *RESULTS, FIGURES, TRACKING, GOING_ON)
 
 

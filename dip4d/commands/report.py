@@ -29,6 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Raises InputError if a folder holds no finished run."""
     import matplotlib
 
+    from dip4d.experiment.measures import measure_if_missing
     from dip4d.report.run_report import summarise
     from dip4d.report.style import Look
 
@@ -41,5 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     if any(t < 0 for t in a.frames or ()):
         raise InputError(f"--frames {min(a.frames)}: images count from 0")
     frames = None if a.frames is None else tuple(a.frames)
+    for run in a.runs:
+        measure_if_missing(run)
     drawn = summarise(a.runs, Look(frames, a.z, a.y, a.cmap, tuple(a.format), a.dpi))
     print("\n".join(f"  {path}" for path in drawn))

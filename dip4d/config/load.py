@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Config
+from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Config, Evaluate
 from dip4d.errors import InputError
 from dip4d.whole_file import written_beside
 
@@ -159,7 +159,11 @@ def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
     was = {name: value for name, _, value in _entries(before)}
     for name, _, value in _entries(after):
         changed = value != was[name] and not (was[name] and Path(str(value)).resolve() == Path(str(was[name])))
-        if changed and name not in _MAY_CHANGE and name.split(".")[0] not in ("trainer", "compare", "output"):
+        if (
+            changed
+            and name not in _MAY_CHANGE
+            and name.split(".")[0] not in ("trainer", "compare", "output", "evaluate")
+        ):
             raise InputError(f"cannot resume with {name}={value}: the run began with {was[name]}")
     return after
 
@@ -292,6 +296,16 @@ def _default(name: str) -> Any:
     return next(value for entry, _, value in _entries(Config()) if entry == name)
 
 
+def _check_elements(evaluate: Evaluate) -> None:
+    names, intensities = evaluate.elements, evaluate.intensities
+    given = f"evaluate.elements=[{','.join(names)}]"
+    if len(names) > 2 or len(set(names)) < len(names):
+        raise InputError(f"{given} must be one or two different elements")
+    if intensities and (len(intensities) != len(names) or len(set(intensities)) < len(names) or 0 in intensities):
+        shown = ",".join(f"{i:g}" for i in intensities)
+        raise InputError(f"evaluate.intensities=[{shown}] must be different numbers above 0, one for each of {given}")
+
+
 def _check_together(config: Config) -> None:
     """What the range of a single key cannot say."""
     if config.data.crop is not None and len(config.data.crop) != 4:
@@ -303,6 +317,7 @@ def _check_together(config: Config) -> None:
             raise InputError(f"data.background={config.data.background} must be auto, none or a number") from None
     if 0 < (members := config.uncertainty.members) < LEAST_MEMBERS:
         raise InputError(f"uncertainty.members={members} must be 0 or at least {LEAST_MEMBERS}, to have a spread")
+    _check_elements(config.evaluate)
     if config.run.resume and config.run.overwrite:
         raise InputError("run.resume and run.overwrite exclude each other")
     if config.run.resume and config.run.dir is None:

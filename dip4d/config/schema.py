@@ -30,6 +30,7 @@ LEAST_MEMBERS = 3  # of an uncertainty, to have a spread
 SPECIMENS = Names("dip4d.simulation.specimens", "SPECIMENS")
 SCHEMES = Names("dip4d.simulation.schemes", "SCHEMES")
 METHODS = Names("dip4d.conventional.methods", "METHODS", listed=False)
+ELEMENTS = Names("dip4d.measures.elements", "ATOMIC_NUMBERS", listed=False)
 NETWORKS = Names("dip4d.reconstruction.networks", "NETWORKS", listed=False)
 
 
@@ -228,6 +229,23 @@ class Uncertainty:
 
 
 @dataclass
+class Evaluate:
+    elements: list[str] = key(
+        [],
+        "What the specimen is made of, one or two elements such as [Au,Ag]: then their amounts are measured; of a "
+        "simulated one it is known.",
+        among=ELEMENTS,
+    )
+    intensities: list[float] = key(
+        [],
+        "Intensity per voxel of each element where it is pure, such as [0.9,0.4], where that is calibrated; by default "
+        "the brightest material is taken for the heavier element, pure.",
+        low=0.0,
+    )
+    exponent: float = key(1.7, "HAADF intensity grows as Z to this power.", low=0.1, high=3)
+
+
+@dataclass
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
@@ -238,6 +256,7 @@ class Config:
     compare: Compare = field(default_factory=Compare)
     output: Output = field(default_factory=Output)
     uncertainty: Uncertainty = field(default_factory=Uncertainty)
+    evaluate: Evaluate = field(default_factory=Evaluate)
     logger: str = key(
         "wandb", "Where the run is tracked; wandb works offline, without an account.",
         among=("wandb", "tensorboard", "csv"),

@@ -22,7 +22,7 @@ from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import methods_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError, in_words
-from dip4d.experiment import callbacks, outputs, several, tracking
+from dip4d.experiment import callbacks, measures, outputs, several, tracking
 from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
@@ -328,6 +328,9 @@ def _write_what_else(
         )
     facts = facts_of(done, inputs, config=config, seconds=there.get("seconds", 0.0))
     run_folder.add_metrics(folder, facts | {"verdict": vars(judge(there | facts))})
+    found = measures.write_measures(folder, config=config, truth=inputs.truth, seconds=measures.MOST_SECONDS)
+    if found is None:
+        _log.info(f"Volumes this large take long to measure: dip4d report {folder} does it")
 
 
 def _complete(place: _Place, seconds: float) -> None:

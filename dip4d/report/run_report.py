@@ -14,11 +14,12 @@ from dip4d.measures.resolution import in_words
 from dip4d.measures.verdict import Verdict
 from dip4d.report.diagnostics_figure import draw_diagnostics
 from dip4d.report.images_figure import draw_images
+from dip4d.report.measures_figure import draw_measures
 from dip4d.report.movie_figures import draw_movie
 from dip4d.report.orthoslice_figure import draw_orthoslices
 from dip4d.report.quality_figure import draw_quality
 from dip4d.report.style import PLAIN, Look, label
-from dip4d.run_folder import FIGURES, METRICS, read_metrics, resume_command
+from dip4d.run_folder import FIGURES, MEASURES, METRICS, read_metrics, resume_command
 
 TABLE_WIDTH, SCORE_WIDTH = 96, 16  # columns of text, and as many more for each score
 
@@ -71,6 +72,8 @@ def draw_figures(run: Path, look: Look = PLAIN) -> list[Path]:
         drawn += draw_quality({"": metrics}, folder / "quality.png", look=look)
     if "residual_per_image" in metrics:
         drawn += draw_diagnostics(metrics, folder / "diagnostics.png", look=look)
+    if (run / MEASURES).exists():
+        drawn += draw_measures(run / MEASURES, folder / "measures.png", look=look)
     return drawn + draw_movie(run, metrics, look=look) + draw_images(run, metrics, look=look)
 
 

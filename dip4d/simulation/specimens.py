@@ -30,6 +30,8 @@ from scipy.ndimage import center_of_mass
 from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
+from dip4d.measures.elements import Elements
+
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 Z_EXPONENT = 1.7  # HAADF intensity grows as Z^n, n about 1.6 to 2
 SILVER_OVER_GOLD = (47 / 79) ** Z_EXPONENT
@@ -381,6 +383,14 @@ SPECIMENS: dict[str, Callable[[np.random.Generator], Specimen]] = {
     "growth": _growth,
     "static": _static,
 }
+WITH_SILVER = {"alloying", "nanostar_alloying", "drift", "growth", "static"}  # others are of pure Au
+
+
+def elements_of_specimen(name: str) -> Elements:
+    """What a specimen of `SPECIMENS` is made of, and the intensity per voxel of each element."""
+    if name in WITH_SILVER:
+        return Elements(("Au", "Ag"), (1.0, SILVER_OVER_GOLD))
+    return Elements(("Au",), (1.0,))
 
 
 def _box(points: np.ndarray, half_axes: np.ndarray, *, rounding: float) -> np.ndarray:
