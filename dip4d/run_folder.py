@@ -30,9 +30,12 @@ MOTION = "motion.csv"
 METRICS = "metrics.json"
 ORTHOSLICES = "orthoslices.npz"
 IMAGES = "images.npz"
-MEASURES = "measures.csv"
+PREVIEW = "preview.npz"
+MEASURES = "measures.csv"  # the quantities of the specimen at every image
 PROFILES = "profiles.csv"
 TWIN = "twin.json"
+PAGE = "report.html"
+RUNS_PAGE = "runs.html"  # of several, in the folder of the last
 FIGURES = "figures"
 LIVE = "live.png"  # among the figures
 TRACKING = "tracking"
@@ -40,9 +43,9 @@ GOING_ON = "going_on"  # what a finished run that goes on writes, until it is wh
 LOCK = "run.lock"  # while a run writes; left behind by one that died
 COMPLETE = "complete"  # in metrics.json, written last: nothing is missing
 RESULTS = (
-    CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES, MEASURES, PROFILES, TWIN
+    CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES, PREVIEW, MEASURES, PROFILES, TWIN
 )  # fmt: skip
-OUTPUTS = (CONFIG, *RESULTS, FIGURES, TRACKING, GOING_ON)
+OUTPUTS = (CONFIG, *RESULTS, PAGE, RUNS_PAGE, FIGURES, TRACKING, GOING_ON)
 
 
 _AGAIN = "remove it and go on with run.resume=true: it is written again"

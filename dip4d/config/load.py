@@ -170,8 +170,13 @@ def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
 
 def changed_keys(config: Config) -> list[str]:
     """The dotted names of the keys that differ from their defaults."""
+    return list(changed_values(config))
+
+
+def changed_values(config: Config) -> dict[str, Any]:
+    """The keys that differ from their defaults, by their dotted names."""
     defaults = {name: value for name, _, value in _entries(Config())}
-    return [name for name, _, value in _entries(config) if value != defaults[name]]
+    return {name: value for name, _, value in _entries(config) if value != defaults[name]}
 
 
 def help_text() -> str:

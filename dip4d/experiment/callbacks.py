@@ -44,7 +44,9 @@ from dip4d.reconstruction.data import as_the_first_does, rows_of_fit
 from dip4d.reconstruction.fit import LEAST_STEPS
 from dip4d.reconstruction.module import DIP4D
 from dip4d.report.orthoslices import densest_z, orthoslices
+from dip4d.report.preview import Shrunk, add_preview, binning
 from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics
+from dip4d.tilt_series import TiltSeries
 from dip4d.whole_file import written_beside
 
 EVENLY_SCORED, SCORED_IN_BEGINNING = 21, 5  # frames, of methods that reconstruct every frame anew
@@ -215,7 +217,7 @@ class Comparison(L.Callback):
             while left:
                 baseline = self.conventional.baseline(left[0])
                 self._say(baseline, trainer)
-                self._score(baseline, rows_of_fit(trainer).series.images)
+                self._score(baseline, rows_of_fit(trainer).series)
                 del left[0]
         except (KeyboardInterrupt, MemoryError, RuntimeError) as error:  # hours of a fit are not lost for that
             why = "stopped by hand" if isinstance(error, KeyboardInterrupt) else error
@@ -232,14 +234,16 @@ class Comparison(L.Callback):
             values = {f"validation/{baseline.name}": baseline.validation_error}
             trainer.logger.log_metrics(values, step=trainer.global_step)
 
-    def _score(self, baseline: Baseline, images: np.ndarray) -> None:
-        """Adds its scores, errors and orthoslices to the files of the run."""
-        shown: list[np.ndarray] = []
-        keys = key_frames(len(images))
+    def _score(self, baseline: Baseline, series: TiltSeries) -> None:
+        """Adds its scores, errors, orthoslices and small volumes to the files of the run."""
+        shown, images = list[np.ndarray](), series.images
+        keys, small = key_frames(len(images)), Shrunk(binning((images.shape[1], *images.shape[2:] * 2)))
         frames, found = kept(self._volumes(baseline), keys, into=shown), dict[str, Any]()
+        frames = small.passing(frames, self._times_to_keep(baseline, series))
         exhaust(frames if self.truth is None else scored(frames, self.truth, into=found, seconds=self.seconds))
         if len(shown) == len(keys):
             add_orthoslices(self.run, orthoslices(baseline.name, shown, images=images), frames=keys)
+        add_preview(self.run, {baseline.name: small.movie()})
         found |= {"settings": baseline.settings, "search_cut_short": baseline.search_cut_short}
         errors = {key: getattr(baseline, kind.attribute) for key, kind in ERRORS.items()}
         errors["held_out_without_noise"] = errors["held_out_without_noise"] or scores.without_noise(
@@ -247,6 +251,12 @@ class Comparison(L.Callback):
         )
         told = {key: {baseline.name: error} for key, error in errors.items() if error is not None}
         add_metrics(self.run, {"methods": {baseline.name: found}} | told)
+
+    def _times_to_keep(self, baseline: Baseline, series: TiltSeries) -> dict[int, float]:
+        """Of which images the volumes are kept small, those of figures among them: one, if all have the same."""
+        chosen = frames_to_score(len(series.images))
+        same = METHODS[baseline.name][1] is SCOPES["whole"]
+        return {t: float(series.times_s[t]) for t in (chosen[:1] if same else chosen)}
 
     def _volumes(self, baseline: Baseline) -> Iterator[np.ndarray | None]:
         """Those of the key frames and, where there is a truth, of the frames that are scored; None for the others.

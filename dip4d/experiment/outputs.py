@@ -31,6 +31,16 @@ from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.uncertainty import calibration, scale_of, spread
 from dip4d.report.orthoslices import orthoslices, read_orthoslices
+from dip4d.report.preview import (
+    MEASURED,
+    PREDICTED,
+    Shrunk,
+    SmallMovie,
+    add_preview,
+    binning,
+    frames_kept,
+    small_movie,
+)
 from dip4d.tilt_series import TiltSeries
 from dip4d.whole_file import written_beside
 
@@ -98,6 +108,7 @@ class Watched:
         self.scores: dict[str, list[float | None]] = {}
         self.masses: list[float] = []
         self.shown: list[np.ndarray] = []
+        self._small = Shrunk(binning(_volume_shape(self.series)))
         self._images: list[tuple[np.ndarray, np.ndarray]] = []
         self._steps: list[PoseStep | None] = []
         self._bound = None if (bound := module.network.learned_bound()) is None else AtBound(bound)
@@ -108,6 +119,7 @@ class Watched:
         frames = self._projected(movie(self.module, self.data))
         frames = frames if self._bound is None else self._bound.counted(frames)
         frames = weighed(kept(frames, keys, into=self.shown), into=self.masses)
+        frames = self._small.passing(frames, times_kept(self.series))
         return frames if self.truth is None else scored(frames, self.truth, into=self.scores, seconds=self.seconds)
 
     def _projected(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -146,9 +158,30 @@ class Watched:
             slices |= orthoslices("truth", list(self.truth[keys]), images=images)
         add_orthoslices(folder, slices, frames=keys)
         save_images(folder, self.images, test=self.data.split.test_images)
+        add_preview(folder, self._preview())
         diagnostics = diagnostics_of(self.images, self.data, excluded=excluded)
         run_folder.add_metrics(folder, {"methods": {"dip": self.scores}} | self.facts | diagnostics)
         return diagnostics
+
+    def _preview(self) -> dict[str, SmallMovie | None]:
+        """The movie, the truth and the images, small."""
+        times_s, binned = times_kept(self.series), self._small.binned
+        images = {MEASURED: self.images.measured, PREDICTED: self.images.predicted}
+        movies = {"dip": self._small.movie()}
+        if self.truth is not None:
+            movies["truth"] = small_movie((self.truth[t] for t in times_s), times_s.values(), binned=binned)
+        return movies | {n: small_movie(v, self.series.times_s, binned=binned) for n, v in images.items()}
+
+
+def _volume_shape(series: TiltSeries) -> tuple[int, int, int]:
+    """(z, y, x) of the volumes of a series."""
+    _, n_z, bins = series.shape
+    return n_z, bins, bins
+
+
+def times_kept(series: TiltSeries) -> dict[int, float]:
+    """The times, seconds, of the images whose volumes are kept small, by their numbers."""
+    return {t: float(series.times_s[t]) for t in frames_kept(len(series.images), _volume_shape(series))}
 
 
 def key_frames(frames: int) -> list[int]:

@@ -27,6 +27,7 @@ from dip4d.experiment import outputs, scores
 from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Inputs, align_if_jittery, split_of
 from dip4d.experiment.plan import device_of
+from dip4d.experiment.provenance import made_of
 from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, shifts_of
 from dip4d.experiment.several import wanted
@@ -237,7 +238,8 @@ class Reconstruction:
             outputs.save_shifts(path, self.shifts, config=self.config)
         watched.write(path)
         facts = facts_of(done, self._inputs, config=self.config, seconds=self._seconds)
-        run_folder.add_metrics(path, facts | {run_folder.COMPLETE: True})
+        made = made_of(self.config, series)
+        run_folder.add_metrics(path, facts | {"made": made, run_folder.COMPLETE: True})
 
 
 def _series_of(

@@ -27,6 +27,7 @@ from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
 from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
+from dip4d.experiment.provenance import made_of
 from dip4d.measures.verdict import judge
 from dip4d.reconstruction.fit import LEAST_STEPS, Fit, fit, read_checkpoint, steps_of_fit
 from dip4d.reconstruction.motion_test import find_motion, motion_of
@@ -34,6 +35,7 @@ from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.split import Split
+from dip4d.report.run_page import write_page
 from dip4d.report.run_report import draw_figures, print_table, trust_lines
 
 ENDED = {
@@ -327,6 +329,7 @@ def _write_what_else(
             folder, done, config=config, statistics=statistics, truth=inputs.truth, callbacks=[ProgressLine()]
         )
     facts = facts_of(done, inputs, config=config, seconds=there.get("seconds", 0.0))
+    facts["made"] = made_of(config, inputs.series)
     run_folder.add_metrics(folder, facts | {"verdict": vars(judge(there | facts))})
     found = measures.write_measures(folder, config=config, truth=inputs.truth, seconds=measures.MOST_SECONDS)
     if found is None:
@@ -334,12 +337,14 @@ def _write_what_else(
 
 
 def _complete(place: _Place, seconds: float) -> None:
-    """Draws the figures, and says that all is there; it then takes the place of what a run that went on had before.
+    """Draws figures and page, and says that all is there: it then replaces what a run that went on had before.
 
     seconds: of this part of the run.
     """
     draw_figures(place.work)
-    run_folder.add_metrics(place.work, {"seconds": place.seconds + seconds, run_folder.COMPLETE: True})
+    run_folder.add_metrics(place.work, {"seconds": place.seconds + seconds})
+    write_page(place.work, name=place.folder.resolve().name)
+    run_folder.add_metrics(place.work, {run_folder.COMPLETE: True})
     if place.work != place.folder:
         run_folder.replace_with(place.folder, place.work)
 
@@ -353,6 +358,7 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: tracking.
     lines += [f"  {run_folder.VOLUMES}: one volume for every image; open it in Fiji or napari"]
     if config.uncertainty.members:
         lines += [f"  {run_folder.UNCERTAINTY}: the standard deviation of every voxel"]
+    lines += [f"  {run_folder.PAGE}: all of it to look at, in a browser"]
     lines += [f"  {figure.relative_to(folder)}" for figure in figures]
     lines += [f"  {tracking.hint(logger)}"]
     if done.ended != "steps":

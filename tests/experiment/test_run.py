@@ -22,7 +22,8 @@ from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.split import choose_test_images
 from dip4d.reconstruction.weight_averaging import AS_GOOD_RATIO
-from dip4d.run_folder import read_metrics
+from dip4d.report.preview import MEASURED, PREDICTED, read_preview
+from dip4d.run_folder import PAGE, read_metrics
 from dip4d.simulation.simulate import simulate
 from tests.helpers import ROOT, StopNowError, interrupt, measured, run, same, weights
 
@@ -50,12 +51,22 @@ def test_a_run_and_its_report(tmp_path, small, capsys):
 
     figures = tmp_path / "run" / "figures"
     assert {f.name for f in figures.iterdir()} == FIGURES | {LIVE}
+    movies = read_preview(tmp_path / "run")
+    assert {n: len(m.volumes) for n, m in movies.items()} == {
+        "dip": 12, "truth": 12, MEASURED: 12, PREDICTED: 12, "sirt_whole": 1, "sirt_window": 12, "sirt_frozen": 12,
+    }  # fmt: skip
+    np.testing.assert_allclose(
+        movies["dip"].volumes * (movies["dip"].vmax / 255), volumes, atol=movies["dip"].vmax / 400
+    )
+    assert metrics["made"]["series"]["shape"] == [12, 16, 16]
+    page = (tmp_path / "run" / PAGE).read_bytes()
     for figure in figures.iterdir():
         figure.unlink()
     assert main(["report", str(tmp_path / "run")]) == 0
     table = capsys.readouterr().out
     assert f"{np.mean(metrics['methods']['dip']['psnr']):.2f}" in table
     assert {f.name for f in figures.iterdir()} == FIGURES
+    assert (tmp_path / "run" / PAGE).read_bytes() == page
 
     again = run(tmp_path / "again", str(tmp_path / "run" / "config.yaml"))
     assert same(weights(tmp_path / "run"), weights(tmp_path / "again"))

@@ -1,0 +1,292 @@
+"""The page of a run, or of several: one file that needs no network, drawn from saved files only."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+
+from dip4d.measures.image_quality import ERRORS, OURS, SCORES
+from dip4d.measures.resolution import in_words
+from dip4d.measures.verdict import Verdict
+from dip4d.report.curves import charts_of
+from dip4d.report.preview import MEASURED, PREDICTED, SmallMovie, movies_of, read_preview
+from dip4d.report.style import label, names_of
+from dip4d.report.tables import table_of
+from dip4d.report.words import PAGE_FILES, bibtex, command_of, config_of_run, methods_paragraph
+from dip4d.run_folder import FIGURES, PAGE, read_metrics
+from dip4d.whole_file import written_beside
+
+LARGEST = 15e6  # bytes of a page
+_BESIDE = ("sirt_window", "sirt_whole", "sirt_frozen")  # ours first; the first that there is
+_FIGURES = {  # of a run, and what is said below them
+    "orthoslices_yx.png": "Orthoslices across the tilt axis, through the densest z; one grey scale.",
+    "orthoslices_zx.png": "Orthoslices along the tilt axis, through the middle.",
+    "quality.png": "Scores of every volume against the truth.",
+    "measures.png": "Quantities of the specimen against time.",
+    "diagnostics.png": "What tells without a truth how far to trust the result.",
+}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """name: as on the page. path: of its folder. metrics: in its metrics.json."""
+
+    name: str
+    path: Path
+    metrics: dict
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Volumes, or images, on a page. name: of the method. title: as on the page."""
+
+    name: str
+    title: str
+    movie: SmallMovie
+
+    def told(self, key: str) -> dict[str, Any]:
+        """What the script of the page has to know of it, besides what lies under its key."""
+        m = self.movie
+        about = {"shape": list(m.volumes.shape[1:]), "vmax": m.vmax, "times": m.times_s.tolist()}
+        return {"id": key, "label": self.title, "ours": self.name == OURS} | about
+
+    def thinned(self, stride: int) -> _Shown:
+        """The same with one time of so many."""
+        m = self.movie
+        return _Shown(self.name, self.title, SmallMovie(m.volumes[::stride], m.times_s[::stride], m.vmax, m.binned))
+
+
+def write_page(run: Path, *, name: str | None = None) -> Path:
+    """Writes report.html into the folder of a run; the file is whole at any moment. Returns its path.
+
+    name: of the run on the page; that of its folder if None.
+    Raises InputError if a file of the run is missing or damaged.
+    """
+    one = _Run(name or run.resolve().name, run, read_metrics(run))
+    parts = [_head(one), _viewer(), _table([one]), _figures(one), _what_was_done(one)]
+    _write(run / PAGE, parts, runs=[one], title=f"{one.name} · DIP-4D")
+    return run / PAGE
+
+
+def write_comparison(runs: Sequence[Path], path: Path) -> Path:
+    """Writes a page that lays several runs side by side. Raises InputError as `write_page`."""
+    some = [_Run(run.resolve().name, run, read_metrics(run)) for run in runs]
+    names = [one.name for one in some]
+    some = [_Run(f"{r.name} ({i + 1})" if names.count(r.name) > 1 else r.name, r.path, r.metrics)
+            for i, r in enumerate(some)]  # fmt: skip
+    verdicts = "".join(f"<li><b>{_text(r.name)}</b>: {_text(Verdict.of(r.metrics) or 'no verdict')}</li>" for r in some)
+    head = f'<header><h1>DIP-4D</h1><p class="verdict">{len(some)} runs</p><ul class="because">{verdicts}</ul></header>'
+    _write(path, [head, _viewer(), _table(some)], runs=some, title=f"{len(some)} runs · DIP-4D")
+    return path
+
+
+def _write(path: Path, parts: Sequence[str], *, runs: Sequence[_Run], title: str) -> None:
+    """Puts a page together; where it comes out too large, with every second volume only, every third, ..."""
+    volumes, images = _volumes(runs), _images(runs)
+    read = lambda file: (PAGE_FILES / file).read_text(encoding="utf-8")
+    for stride in range(1, 100):
+        shown = [*volumes, *images] if stride == 1 else [s.thinned(stride) for s in (*volumes, *images)]
+        page = Template(read("page.html")).substitute(
+            title=_text(title),
+            style=read("page.css"),
+            content="\n".join(parts),
+            data=json.dumps(_data(runs, shown, count=len(volumes)), allow_nan=False).replace("</", "<\\/"),
+            movies="\n".join(
+                f'<script type="text/plain" id="m{i}">{_packed(s.movie)}</script>' for i, s in enumerate(shown)
+            ),
+            three=read("three.min.js") if volumes else "",
+            script=read("page.js"),
+        )
+        if len(page) < LARGEST:
+            break
+    with written_beside(path) as place:
+        place.write_text(page, encoding="utf-8")
+
+
+def _packed(movie: SmallMovie) -> str:
+    """Volumes as base64 of gzip of the first one and of the differences from one time to the next, modulo 256."""
+    steps = movie.volumes.copy()
+    steps[1:] -= movie.volumes[:-1]
+    return base64.b64encode(gzip.compress(steps.tobytes(), 9, mtime=0)).decode()
+
+
+def _volumes(runs: Sequence[_Run]) -> list[_Shown]:
+    """The volumes that a page shows: all of a run; of several runs ours, and the truth of the first."""
+    several, shown = len(runs) > 1, []
+    for i, run in enumerate(runs):
+        there = movies_of(run.path)
+        names = [n for n in names_of(run.metrics) if n in there]
+        for name in [n for n in names if not several or n == OURS or (n == "truth" and i == 0)]:
+            title = label(name, run.metrics) + (f", {run.name}" if several and name == OURS else "")
+            shown.append(_Shown(name, title, there[name]))
+    return shown
+
+
+def _images(runs: Sequence[_Run]) -> list[_Shown]:
+    """The measured images of a single run, and those of its volumes; none where there are not both."""
+    there = read_preview(runs[0].path) if len(runs) == 1 else {}
+    shown = [_Shown(name, name, there[name]) for name in (MEASURED, PREDICTED) if name in there]
+    return shown if len(shown) == 2 else []
+
+
+def _data(runs: Sequence[_Run], shown: Sequence[_Shown], *, count: int) -> dict[str, Any]:
+    """What the script of a page reads. count: how many of what is shown are volumes; images follow them."""
+    told = [s.told(f"m{i}") for i, s in enumerate(shown)]
+    metrics = runs[0].metrics
+    data = {
+        "movies": told[:count],
+        "panels": _panels([s.name for s in shown[:count]]),
+        "times": sorted({t for run in runs for t in run.metrics.get("times_s", [])}),
+        "images": dict(zip(("measured", "predicted"), told[count:], strict=False)) or None,
+        "unseen": np.flatnonzero(np.isin(metrics.get("images", []), metrics.get("unseen_images", []))).tolist(),
+        "charts": charts_of({run.name: (run.path, run.metrics) for run in runs}),
+    }
+    return data | (_scales(shown[:count], pixel_nm=metrics.get("pixel_nm")) if count else {})
+
+
+def _panels(names: Sequence[str]) -> list[int]:
+    """Which volumes stand side by side first: ours, a conventional method, the truth; else the first three."""
+    if names.count(OURS) != 1:
+        return list(range(min(3, len(names))))
+    others = [n for n in names if n not in (OURS, "truth")]
+    conventional = next((n for n in _BESIDE if n in others), others[0] if others else None)
+    return [names.index(n) for n in (OURS, conventional, "truth") if n in names]
+
+
+def _scales(volumes: Sequence[_Shown], *, pixel_nm: float | None) -> dict[str, Any]:
+    """What is drawn white, where the surface and the slice lie to begin with, and how large a voxel is."""
+    by_name = {s.name: s.movie for s in reversed(volumes)}
+    movie = by_name.get(OURS, volumes[0].movie)
+    white = by_name.get("truth", movie).vmax
+    middle = movie.volumes[len(movie.volumes) // 2]
+    inside = middle[middle > 0.1 * middle.max()]
+    usual = float(np.median(inside)) if inside.size else 255.0
+    z = int(middle.sum((1, 2), dtype=np.int64).argmax())
+    level = min(max(round(0.5 * usual / 255 * movie.vmax / white, 3), 0.02), 0.98)
+    return {
+        "white": white,
+        "level": level,
+        "zoom": _zoom(movie, 255 * level * white / movie.vmax),
+        "slice": z / max(len(middle) - 1, 1),
+        "binned": movie.binned,
+        "voxel_nm": pixel_nm and pixel_nm * movie.binned,
+    }
+
+
+def _zoom(movie: SmallMovie, level: float) -> float:
+    """How much closer than the whole box a surface at a level, of 255, may be seen at its first and last time."""
+    half = (np.array(movie.volumes.shape[1:]) - 1) / 2
+    reach = [
+        float(np.linalg.norm(np.argwhere(v > level) - half, axis=1).max(initial=0)) for v in movie.volumes[[0, -1]]
+    ]
+    return round(float(np.clip(0.8 * np.linalg.norm(half) / max(*reach, 1e-9), 1, 2.5)), 2) if max(reach) else 1.0
+
+
+def _text(words: object) -> str:
+    return html.escape(str(words))
+
+
+def _head(run: _Run) -> str:
+    """The verdict, what speaks against the run, and the numbers that say most."""
+    verdict = Verdict.of(run.metrics)
+    level = f"{verdict.level}." if verdict else "No verdict."
+    because = "".join(f"<li>{_text(why)}</li>" for why in verdict.because) if verdict else ""
+    because = f'<ul class="because">{because}</ul>' if because else ""
+    numbers = "".join(
+        f"<div><dt>{_text(what)}</dt><dd>{_text(value)} <small>{_text(beside)}</small></dd></div>"
+        for what, value, beside in _numbers(run.metrics)
+    )
+    note = "Judged by what needs no truth: images and rows that the fit has not seen, mass, and the geometry."
+    return (
+        f'<header><h1>{_text(run.name)}</h1><p class="verdict">{_text(level)}</p>{because}'
+        f'<p class="note">{note}</p><dl class="numbers">{numbers}</dl></header>'
+    )
+
+
+def _numbers(metrics: dict) -> Iterator[tuple[str, str, str]]:
+    """What, its value, and what stands beside it: of the numbers that say most."""
+    scores = [v for v in metrics["methods"].get(OURS, {}).get("psnr", []) if v is not None]
+    if scores:
+        yield "PSNR, mean", f"{np.mean(scores):.1f} dB", f"worst volume {min(scores):.1f} dB"
+    for key in ("held_out_images", "held_out"):
+        errors = metrics.get(key, {})
+        if (ours := errors.get(OURS)) is not None:
+            others = [v for n, v in errors.items() if n != OURS and v is not None]
+            beside = [f"conventional {min(others):.3f}"] if others else []
+            floor = metrics.get("noise_floor", {}).get(key)
+            beside += [f"noise alone {floor:.3f}"] if floor else []
+            yield f"Error of {ERRORS[key].words}", f"{ours:.3f}", ", ".join(beside)
+            break
+    if found := metrics.get("resolution"):
+        yield "Resolution", in_words(found), "from rows that were not fitted"
+    if times := metrics.get("times_s"):
+        yield "Volumes", str(len(times)), f"{times[0]:g} to {times[-1]:g} s"
+
+
+def _viewer() -> str:
+    return (PAGE_FILES / "viewer.html").read_text(encoding="utf-8")
+
+
+def _table(runs: Sequence[_Run]) -> str:
+    """The table of the methods, of several runs one below the other."""
+    several, tables, mine = len(runs) > 1, [], ' class="ours"'
+    for run in runs:
+        columns, rows = table_of(run.metrics)
+        ours = label(OURS, run.metrics)
+        head = "".join(f"<th>{_text(_in_words(c))}</th>" for c in columns)
+        body = "".join(
+            f"<tr{mine if row[0].startswith(ours) else ''}>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>"
+            for row in rows
+        )
+        title = f"<h3>{_text(run.name)}</h3>" if several else ""
+        tables.append(f'{title}<div class="scroll"><table><tr>{head}</tr>{body}</table></div>')
+    return f"<section><h2>Beside other methods</h2>{''.join(tables)}</section>"
+
+
+def _in_words(column: str) -> str:
+    """A column of the table, with the name and the unit of a score."""
+    name, _, which = column.partition(" ")
+    return f"{SCORES[name].label}, {which}" if name in SCORES else column
+
+
+def _figures(run: _Run) -> str:
+    """The figures of a run that there are, each within the page."""
+    figures = []
+    for name, words in _FIGURES.items():
+        path = run.path / FIGURES / name
+        if path.is_file():
+            picture = base64.b64encode(path.read_bytes()).decode()
+            image = f'<img alt="{_text(words)}" src="data:image/png;base64,{picture}">'
+            figures.append(f"<figure>{image}<figcaption>{_text(words)}</figcaption></figure>")
+    return f"<section><h2>Figures</h2>{''.join(figures)}</section>" if figures else ""
+
+
+def _what_was_done(run: _Run) -> str:
+    """Command, versions, hashes, a paragraph for a paper, and what to cite."""
+    config, made = config_of_run(run.path), run.metrics.get("made", {})
+    parts = []
+    if config is not None:
+        parts.append(_to_copy("The command", command_of(config)))
+    parts.append(_to_copy("For the methods of a paper", methods_paragraph(run.metrics, config), text=True))
+    parts.append(_to_copy("To cite", bibtex(run.metrics)))
+    if made:
+        versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+        hashes = {name: found or "gone when the run ended" for name, found in made["files"].items()}
+        hashes["images as fitted"] = made["series"]["sha256"]
+        lines = "\n".join(f"{found}  {name}" for name, found in hashes.items())
+        parts.append(f"<h3>Versions</h3><p>{_text(versions)}</p><h3>SHA-256</h3><pre>{_text(lines)}</pre>")
+    return f"<section><h2>What was done</h2>{''.join(parts)}</section>"
+
+
+def _to_copy(title: str, words: str, *, text: bool = False) -> str:
+    kind = ' class="text"' if text else ""
+    return f'<h3>{_text(title)}</h3><div class="copied"><pre{kind}>{_text(words.strip())}</pre></div>'
