@@ -1,4 +1,4 @@
-"""Stacks of images in HDF5 files: tomobase's, and the EMD of NCEM, which tomviz writes, too."""
+"""Stacks of images in HDF5 files: tomobase's, Data Exchange, and the EMD of NCEM, which tomviz writes, too."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ _NAMES = ("angle", "angles", "tilt", "tilt_angle", "tilt_angles", "alpha", "thet
 
 
 def read_h5(path: Path) -> Raw:
-    """tomobase's HDF5 layout, or an EMD of NCEM (`read_ncem`).
+    """tomobase's HDF5 layout, Data Exchange, or an EMD of NCEM (`read_ncem`).
 
-    tomobase: groups `image 0`, `image 1`, ... of HAADF, alpha tilt and acquisition time. Raises InputError.
+    Data Exchange (De Carlo et al., J. Synchrotron Rad. 21:1224, 2014), as tomopy has it: exchange/data (angles, y, x)
+    and exchange/theta, degrees unless it says otherwise. tomobase: groups `image 0`, `image 1`, ... of HAADF, alpha tilt
+    and acquisition time. Raises InputError.
     """
     check_hdf5(path)
     h5py = optional("h5py", path)
@@ -29,11 +31,13 @@ def read_h5(path: Path) -> Raw:
             if raw is None:
                 raise InputError(f"{path}: an EMD of NCEM without an axis of tilt angles, in degrees or radians")
             return raw
+        if "exchange/data" in file:
+            return _from_data_exchange(file, path)
         count = sum(name.startswith("image ") for name in file)
         if not count:
             raise InputError(
-                f"{path}: holds {', '.join(list(file)[:8]) or 'nothing'}; of HDF5 files two layouts are read: groups "
-                "'image 0', 'image 1', ... as tomobase writes them, and EMD of NCEM or tomviz"
+                f"{path}: holds {', '.join(list(file)[:8]) or 'nothing'}; of HDF5 files three layouts are read: "
+                "groups 'image 0', 'image 1', ... as tomobase writes them, Data Exchange, and EMD of NCEM or tomviz"
             )
         return _from_tomobase(file, path, count=count)
 
@@ -46,6 +50,22 @@ def read_ncem(path: Path) -> Raw | None:
     h5py = optional("h5py", path)
     with as_input_error(path, "EMD"), h5py.File(path, "r") as file:
         return None if _ncem_group(file) is None else _from_ncem(file, path)
+
+
+def _from_data_exchange(file: Any, path: Path) -> Raw:
+    group = file["exchange"]
+    raws = [name for name in ("data_white", "data_dark") if name in group and group[name].size]
+    if raws:
+        raise InputError(
+            f"{path}: exchange/data goes with {' and '.join(raws)}: divide by the white images and take minus the "
+            "logarithm (tomopy.normalize, tomopy.minus_log), and save the result without them"
+        )
+    if group["data"].ndim != 3:
+        raise InputError(f"{path}: exchange/data has {group['data'].ndim} axes; a tilt series has (angles, y, x)")
+    raw = Raw(np.asarray(group["data"][()]))
+    if (theta := group.get("theta")) is not None:
+        raw.angles_deg = (degrees_per(_text(theta, "units")) or 1.0) * np.asarray(theta[()], np.float64).ravel()
+    return raw
 
 
 def _from_tomobase(file: Any, path: Path, *, count: int) -> Raw:

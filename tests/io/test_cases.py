@@ -148,7 +148,7 @@ def test_radians_are_a_warning(logged, name):
         ("a08_csv_index_angle/s.mrc", "only count the images"),
         ("d19_mdoc_two_more_sections/s.mrc", r"24 images .* s\.mrc\.mdoc has 26 angles"),
         ("d30_mdoc_beside_renamed_stack/s_ali.mrc", r"no tilt angles .* perhaps s\.mrc\.mdoc"),
-        ("e07_data_exchange_h5/s.h5", "two layouts are read"),
+        ("e07_data_exchange_h5/s.h5", "data_white and data_dark: divide by the white images"),
         ("t04_ome_wrong_sizes/s.ome.tif", "24 pages, but its OME header"),
         ("real/ncem_emd_type1_stringDims.h5", "EMD of NCEM whose data has 4 axes"),
         ("real/rs_olympus_SIS.tif", r"found shape \(101, 112\)"),

@@ -123,6 +123,29 @@ def test_matlab_73(tmp_path, images):
     check(read_tilt_series(tmp_path / "s.mat"), images, 0.5)
 
 
+@pytest.mark.parametrize("units", [None, "deg", "degrees", "rad"])
+def test_data_exchange_h5(tmp_path, images, units):
+    h5py = pytest.importorskip("h5py")
+    path, angles = tmp_path / "s.h5", np.linspace(-60, 60, len(images))
+    with h5py.File(path, "w") as file:
+        file["exchange/data"] = images
+        file["exchange/theta"] = np.deg2rad(angles) if units == "rad" else angles
+        if units:
+            file["exchange/theta"].attrs["units"] = units
+        file["exchange/data_white"] = np.zeros((0, *images.shape[1:]))
+    series = read_tilt_series(path, tilt_axis="y")
+    np.testing.assert_allclose(series.images, images)
+    np.testing.assert_allclose(series.angles_deg, angles)
+    with h5py.File(path, "a") as file:
+        file["exchange/data_dark"] = images[:2]
+    with pytest.raises(InputError, match="data_dark: divide by the white images"):
+        read_tilt_series(path)
+    with h5py.File(path, "a") as file:
+        del file["exchange/data_dark"], file["exchange/theta"]
+    with pytest.raises(InputError, match="no tilt angles"):
+        read_tilt_series(path)
+
+
 def test_tomobase_h5(tmp_path, images):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "s.h5"
