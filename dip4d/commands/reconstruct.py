@@ -7,6 +7,8 @@ Without arguments: simulates a dynamic nanoparticle and reconstructs it. Later a
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 
 SUMMARY = "reconstruct a tilt series, measured or simulated: one volume for every image"
@@ -29,6 +31,18 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{(__doc__ or '').strip()}\n\nKeys, with their defaults:\n\n{help_text()}")
         return 0
 
+    from dip4d.experiment.signals import Handlers
+
+    handlers = Handlers()
+    if "SLURM_JOB_ID" in os.environ:  # in the fit, a checkpoint comes first
+        handlers.set(signal.SIGUSR1, lambda: _leave(arguments))
+    try:
+        return _run(arguments)
+    finally:
+        handlers.restore()
+
+
+def _run(arguments: Sequence[str]) -> int:
     from dip4d.experiment.quiet import quiet_lightning
     from dip4d.experiment.run import run_experiment
     from dip4d.run_folder import METRICS, read_metrics
@@ -39,3 +53,14 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     verdict = read_metrics(folder).get("verdict", {})
     return NOT_USABLE if verdict.get("level") == "not usable" else 0
+
+
+def _leave(arguments: Sequence[str]) -> None:
+    """The job of SLURM goes back into the queue, and ends."""
+    from dip4d.config.load import load_config
+    from dip4d.errors import TerminatedError
+    from dip4d.experiment.signals import requeue
+
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        requeue(named=load_config(arguments).run.dir is not None)
+    raise TerminatedError

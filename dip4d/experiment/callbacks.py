@@ -10,7 +10,6 @@ import logging
 import math
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from dip4d.experiment.outputs import (
     movie_is_written,
     write_movie,
 )
-from dip4d.experiment.signals import Handlers
+from dip4d.experiment.signals import Handlers, requeue
 from dip4d.experiment.tracking import Tracker, log_comparison, log_frames, log_picture
 from dip4d.indices import evenly
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
@@ -90,7 +89,7 @@ class Checkpoints(L.Callback):
             _log.warning(f"{self.path} could not be written ({error}); the one before stays, the fit goes on")
             self._last = time.monotonic()
         if ends == "SIGUSR1" and trainer.is_global_zero:
-            _requeue(self.named)
+            requeue(self.named)
         if ends:
             _log.info(f"{ends} at step {trainer.global_step}")
             raise TerminatedError
@@ -111,21 +110,6 @@ class Checkpoints(L.Callback):
         else:
             trainer.save_checkpoint(self.path)  # the others only take part
         self._last = time.monotonic()
-
-
-def _requeue(named: bool) -> None:
-    """Puts the job of SLURM back into the queue; the same command then goes on with the run."""
-    job = os.environ["SLURM_JOB_ID"]
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
-        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-    if not named:
-        _log.warning("the job is not requeued, for it could not find the run again: name its folder with run.dir")
-        return
-    try:
-        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
-        _log.info(f"Job {job} is in the queue again")
-    except (OSError, subprocess.SubprocessError) as error:
-        _log.warning(f"job {job} could not be requeued ({error})")
 
 
 class StopByHand(L.Callback):

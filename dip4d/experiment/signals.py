@@ -1,11 +1,16 @@
-"""Signal handlers for as long as something lasts."""
+"""Signal handlers for as long as something lasts, and what SLURM is told."""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 class Handlers:
@@ -24,3 +29,21 @@ class Handlers:
         """Puts back what was there before."""
         while self._before:
             signal.signal(*self._before.popitem())
+
+
+def requeue(named: bool) -> None:
+    """Puts the job of SLURM back into the queue; the same command then goes on with the run.
+
+    named: whether it names the folder of the run.
+    """
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if not named:
+        _log.warning("the job is not requeued, for it could not find the run again: name its folder with run.dir")
+        return
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
+        _log.info(f"Job {job} is in the queue again")
+    except (OSError, subprocess.SubprocessError) as error:
+        _log.warning(f"job {job} could not be requeued ({error})")

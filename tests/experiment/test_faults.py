@@ -259,13 +259,30 @@ def test_under_slurm_sigusr1_requeues_the_job_which_then_goes_on(tmp_path, small
     command = ["reconstruct", *small, *TINY, "train.steps=7", "run.dir=run"]
     with pytest.MonkeyPatch.context() as patch:
         signalled(patch, 3, signal.SIGUSR1)
-        patch.setattr("dip4d.experiment.callbacks.subprocess.run", lambda words, **_: asked.append(words))
+        patch.setattr("dip4d.experiment.signals.subprocess.run", lambda words, **_: asked.append(words))
         assert main(command) == 143
     assert asked == [["scontrol", "requeue", "7"]]
     assert {f.name for f in tmp_path.iterdir()} == {"run"}
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert main(command) in (0, 3)
     assert json.loads(Path("run/metrics.json").read_text())["complete"]
+
+
+@pytest.mark.parametrize("where", ["dip4d.experiment.run.make_plan", "dip4d.experiment.run.draw_figures"])
+def test_under_slurm_sigusr1_before_and_after_the_fit_requeues_the_job_too(tmp_path, small, monkeypatch, where):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    asked: list[list[str]] = []
+    command = ["reconstruct", *small, *TINY, "train.steps=7", f"run.dir={tmp_path / 'run'}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, lambda *_, **__: os.kill(os.getpid(), signal.SIGUSR1))
+        patch.setattr("dip4d.experiment.signals.subprocess.run", lambda words, **_: asked.append(words))
+        assert main(command) == 143
+    assert asked == [["scontrol", "requeue", "7"]]
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert main(command) in (0, 3)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["complete"]
 
 
 def test_ctrl_c_twice_in_the_fit_ends_with_130(tmp_path, small, capsys, monkeypatch):
