@@ -20,8 +20,8 @@ def read_h5(path: Path) -> Raw:
     """tomobase's HDF5 layout, Data Exchange, or an EMD of NCEM (`read_ncem`).
 
     Data Exchange (De Carlo et al., J. Synchrotron Rad. 21:1224, 2014), as tomopy has it: exchange/data (angles, y, x)
-    and exchange/theta, degrees unless it says otherwise. tomobase: groups `image 0`, `image 1`, ... of HAADF, alpha tilt
-    and acquisition time. Raises InputError.
+    and exchange/theta, degrees unless it says otherwise. tomobase: groups `image 0`, `image 1`, ... of HAADF, alpha
+    tilt and acquisition time. Raises InputError.
     """
     check_hdf5(path)
     h5py = optional("h5py", path)
