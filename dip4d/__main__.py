@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from dip4d.commands.door import through_the_door
 
-COMMANDS = ("inspect", "align", "reconstruct", "report", "export", "view", "example")  # in the order of --help
+COMMANDS = ("inspect", "align", "reconstruct", "report", "twin", "export", "view", "example")  # in the order of --help
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,6 +1,7 @@
 """The tables and figures of saved runs.
 
-Reads only what lies in the folders of the runs and writes to their `figures`.
+Reads only what lies in the folders of the runs and writes to their `figures`; measures a run that was not. With --twin
+the quantities get error bars.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cmap", metavar="NAME", default="gray", help="colour map of slices, of matplotlib (%(default)s)")
     add("--format", metavar="KIND", nargs="+", default=["png"], choices=("png", "pdf", "svg"), help="of the figures")
     add("--dpi", metavar="N", type=int, default=110, help="dots per inch of PNG figures (%(default)s)")
+    add("--twin", action="store_true", help="error bars first, as by dip4d twin: takes longer than the fit")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Raises InputError if a folder holds no finished run."""
     import matplotlib
 
+    from dip4d.commands.twin import twin_of
     from dip4d.experiment.measures import measure_if_missing
     from dip4d.report.run_report import summarise
     from dip4d.report.style import Look
@@ -43,6 +46,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--frames {min(a.frames)}: images count from 0")
     frames = None if a.frames is None else tuple(a.frames)
     for run in a.runs:
+        if a.twin:
+            twin_of(run)
         measure_if_missing(run)
     drawn = summarise(a.runs, Look(frames, a.z, a.y, a.cmap, tuple(a.format), a.dpi))
     print("\n".join(f"  {path}" for path in drawn))

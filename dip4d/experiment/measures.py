@@ -58,7 +58,7 @@ def write_measures(
         return None
     ours += [measure(v, voxel=voxel, elements=elements) for v in volumes[1:]]
     true = None if truth is None else [measure(v, voxel=voxel, elements=elements) for v in truth]
-    columns = _columns(ours, true, elements=elements, unit=unit_of(pixel_nm), sigmas=sigmas_of_twin(folder))
+    columns = _columns(ours, true, elements=elements, unit=unit_of(pixel_nm), sigmas=sigmas_of_twin(folder, times_s))
     _write(folder / MEASURES, {"time_s": times_s} | columns)
     profiles = np.stack([m.profile for m in ours])
     shells = {f"r_{(k + 0.5) * voxel:g}_{unit_of(pixel_nm)}": profiles[:, k] for k in range(profiles.shape[1])}
@@ -68,8 +68,9 @@ def write_measures(
 
 def measure_if_missing(folder: Path) -> None:
     """Writes measures.csv of a run that has volumes, but not that: one of an earlier version, say."""
-    there = all((folder / name).exists() for name in (CONFIG, VOLUMES))
-    if there and not (folder / MEASURES).exists():
+    there, table = all((folder / name).exists() for name in (CONFIG, VOLUMES)), folder / MEASURES
+    stale = not table.exists() or ((folder / TWIN).exists() and table.stat().st_mtime < (folder / TWIN).stat().st_mtime)
+    if there and stale:
         config = load_config([str(folder / CONFIG)])
         write_measures(folder, config=config, truth=truth_of_run(config))
 
@@ -113,15 +114,16 @@ def with_unit(name: str, power: int, *, unit: str) -> str:
     return f"{name}_per_{unit}" if power < 0 else f"{name}_{unit}{power if power > 1 else ''}"
 
 
-def sigmas_of_twin(folder: Path) -> dict[str, np.ndarray]:
-    """The standard deviations (t,) of quantities, by name, relative to them where they are not dimensionless, that the
-    twin experiment of a run has found; none if there was none.
+def sigmas_of_twin(folder: Path, times_s: np.ndarray) -> dict[str, np.ndarray]:
+    """The standard deviations (t,) of quantities at some times, by name, that the twin experiment of a run has found,
+    relative to them but for those of `is_relative`; none if there was none. Raises InputError.
     """
     path = folder / TWIN
     if not path.exists():
         return {}
     try:
-        return {name: np.array(v, float) for name, v in json.loads(path.read_text())["sigma"].items()}
+        told = json.loads(path.read_text())
+        return {name: np.interp(times_s, told["times_s"], sigma) for name, sigma in told["sigma"].items()}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: damaged ({error}); remove it, and repeat the twin experiment") from None
 
@@ -141,7 +143,7 @@ def _columns(
         column = with_unit(name, power, unit=unit)
         columns[column] = measured[name]
         sigma = sigmas.get(name)
-        if sigma is not None and len(sigma) == len(ours):
+        if sigma is not None:
             columns[f"{column}_{SIGMA}"] = sigma * (np.abs(measured[name]) if is_relative(name) else 1.0)
         if truth:
             columns[f"{column}_{TRUTH}"] = truth[name]

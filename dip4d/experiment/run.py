@@ -35,6 +35,7 @@ from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.split import Split
+from dip4d.report.measures_figure import read_measures
 from dip4d.report.run_page import write_page
 from dip4d.report.run_report import draw_figures, print_table, trust_lines
 
@@ -365,3 +366,5 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: tracking.
         lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]
     _log.info("\n".join([*lines, *trust_lines(metrics)]))
     tracking.log_verdict(logger, metrics)
+    if (folder / run_folder.MEASURES).exists():
+        tracking.log_measures(logger, read_measures(folder / run_folder.MEASURES))

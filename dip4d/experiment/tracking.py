@@ -193,6 +193,23 @@ def _log_frames(logger: Logger, methods: dict[str, dict]) -> None:
             logger.log_metrics(values, step=t)
 
 
+def log_measures(tracker: Tracker, columns: dict[str, np.ndarray]) -> None:
+    """The columns of measures.csv as curves, with the frame as the horizontal axis."""
+    tracker.quietly(lambda: _log_measures(tracker.kept, columns))
+
+
+def _log_measures(logger: Logger, columns: dict[str, np.ndarray]) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.experiment.define_metric("frame")
+        logger.experiment.define_metric("measures/*", step_metric="frame")
+    for t in range(len(columns["time_s"])):
+        values = {f"measures/{name}": float(v[t]) for name, v in columns.items() if np.isfinite(v[t])}
+        if isinstance(logger, WandbLogger):
+            logger.experiment.log({"frame": t, **values})
+        elif isinstance(logger, TensorBoardLogger):
+            logger.log_metrics(values, step=t)
+
+
 def log_verdict(tracker: Tracker, metrics: dict[str, Any]) -> None:
     """The verdict on a run, in the summary of W&B."""
     if isinstance(logger := tracker.kept, WandbLogger):

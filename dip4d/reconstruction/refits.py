@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import lightning as L
 import torch
@@ -16,6 +16,7 @@ from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split
 from dip4d.reconstruction.uncertainty import half_of_rows
+from dip4d.tilt_series import TiltSeries
 
 MEMBER_SHARE = 0.2  # of the steps and of the time of the fit are those of one member
 
@@ -38,21 +39,47 @@ def fit_members(
     """
     split, found = done.data.split, []
     for k in range(members):
-        own = _settings(settings, steps=_share(MEMBER_SHARE, done.steps), seed=settings.run.seed + 1 + k)
-        half = half_of_rows(split.validation_rows | split.hidden_rows, own.run.seed)
-        torch.manual_seed(own.run.seed)  # whatever the fit itself has drawn, in one part or in several
+        seed = settings.run.seed + 1 + k
+        half = half_of_rows(split.validation_rows | split.hidden_rows, seed)
         found.append(
-            fit(
+            refit(
                 done.data.series,
                 Split(split.validation_rows, half | split.hidden_rows, split.test_images),
-                settings=own,
+                settings=settings,
+                steps=_share(MEMBER_SHARE, done.steps),
+                seed=seed,
                 statistics=statistics,
-                motion=_motion(done.module),
+                motion=motion_copy(done.module),
                 callbacks=callbacks,
                 begin=lambda member: member.start_from(done.module),
             )
         )
     return found
+
+
+def refit(
+    series: TiltSeries,
+    split: Split,
+    *,
+    settings: Config,
+    steps: int,
+    seed: int,
+    statistics: SeriesStatistics | None = None,
+    motion: RigidMotion | None = None,
+    callbacks: Sequence[L.Callback] = (),
+    begin: Callable[[DIP4D], None] | None = None,
+) -> Fit:
+    """A `fit` with the settings of another, but of so many steps and from its own seed, on one device."""
+    torch.manual_seed(seed)  # whatever the fit itself has drawn, in one part or in several
+    return fit(
+        series,
+        split,
+        settings=_settings(settings, steps=steps, seed=seed),
+        statistics=statistics,
+        motion=motion,
+        callbacks=callbacks,
+        begin=begin,
+    )
 
 
 def _share(share: float, steps: int) -> int:
@@ -66,6 +93,6 @@ def _settings(settings: Config, *, steps: int, seed: int) -> Config:
     return replace(settings, train=replace(settings.train, steps=steps), run=replace(settings.run, seed=seed))
 
 
-def _motion(module: DIP4D) -> RigidMotion | None:
+def motion_copy(module: DIP4D) -> RigidMotion | None:
     """A copy of the motion that a fit has found, for another to start from; None if its specimen is at rest."""
     return copy.deepcopy(module.network.rigid_motion())

@@ -22,7 +22,9 @@ def table_of(metrics: dict) -> tuple[list[str], list[list[str]]]:
     columns = [c for c in rows[0] if any(r[c] is not None for r in rows)]
     digits = {f"{name} {which}": score.digits for name, score in SCORES.items() for which in ("mean", "worst")}
     told = lambda c, v: _method(v, metrics) if c == "method" else f"{v:.{digits.get(c, 4)}f}"
-    return [c.replace("_", " ") for c in columns], [["-" if row[c] is None else told(c, row[c]) for c in columns] for row in rows]
+    return [c.replace("_", " ") for c in columns], [
+        ["-" if row[c] is None else told(c, row[c]) for c in columns] for row in rows
+    ]
 
 
 def print_table(metrics: dict, title: str = "") -> None:
