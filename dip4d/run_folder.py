@@ -38,6 +38,7 @@ PAGE = "report.html"
 RUNS_PAGE = "runs.html"  # of several, in the folder of the last
 FIGURES = "figures"
 LIVE = "live.png"  # among the figures
+MOVIE = "movie.mp4"  # among the figures
 TRACKING = "tracking"
 GOING_ON = "going_on"  # what a finished run that goes on writes, until it is whole
 LOCK = "run.lock"  # while a run writes; left behind by one that died

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,14 @@ import numpy as np
 from dip4d.errors import InputError
 from dip4d.indices import evenly
 from dip4d.io.volumes import open_volumes, read_times_and_size
-from dip4d.measures.image_quality import Frame
+from dip4d.measures.image_quality import OURS, Frame
 from dip4d.run_folder import PREVIEW, VOLUMES
 from dip4d.whole_file import written_beside
 
 VOXELS = 2**20  # of a volume, at most: 101^3, or 16 x 256 x 256
 MOVIE_VOXELS = 50 * VOXELS  # of all volumes of a method, at most
 WHITE, FINE = 255, 65535  # what the largest intensity is kept as, in the end and on the way
+_BESIDE = ("sirt_window", "sirt_whole", "sirt_frozen")  # ours first; the first that there is
 MEASURED, PREDICTED = "images_measured", "images_predicted"  # beside the methods
 
 
@@ -36,6 +37,44 @@ class SmallMovie:
     times_s: np.ndarray
     vmax: float
     binned: int = 1
+
+    def at(self, time_s: float) -> np.ndarray:
+        """The volume (z, y, x), or image (z, s), that is nearest in time, uint8."""
+        return self.volumes[int(np.abs(self.times_s - time_s).argmin())]
+
+
+@dataclass(frozen=True)
+class View:
+    """How volumes are shown to begin with.
+
+    level: the intensity of the surface, as a share of that which is white: half of what the specimen usually has.
+    z: the densest slice.
+    reach: half the edge of a picture that the surface fits into, however it is turned, voxels.
+    """
+
+    level: float
+    z: int
+    reach: float
+
+
+def view_of(movie: SmallMovie, white: float) -> View:
+    """How a movie is shown best. white: the intensity that is drawn white."""
+    middle = movie.volumes[len(movie.volumes) // 2]
+    inside = middle[middle > 0.1 * middle.max()]
+    usual = float(np.median(inside)) if inside.size else 255.0
+    level = min(max(round(0.5 * usual / 255 * movie.vmax / white, 3), 0.02), 0.98)
+    half = (np.array(middle.shape) - 1) / 2
+    places = [np.argwhere(v > 255 * level * white / movie.vmax) - half for v in movie.volumes[[0, -1]]]
+    reach = max(float(np.linalg.norm(p, axis=1).max(initial=0)) for p in places)
+    z = int(middle.sum((1, 2), dtype=np.int64).argmax())
+    return View(level, z, 1.08 * reach if reach else float(np.linalg.norm(half)))
+
+
+def side_by_side(names: Sequence[str]) -> list[str]:
+    """Which of some methods stand side by side first: ours, a conventional one, the truth."""
+    others = [n for n in names if n not in (OURS, "truth", MEASURED, PREDICTED)]
+    conventional = next((n for n in _BESIDE if n in others), others[0] if others else None)
+    return [n for n in (OURS, conventional, "truth") if n is not None and n in names]
 
 
 def binning(shape: tuple[int, ...]) -> int:
@@ -144,9 +183,9 @@ def movies_of(run: Path) -> dict[str, SmallMovie]:
     Raises InputError if a file is damaged.
     """
     movies = read_preview(run)
-    if "dip" not in movies and (run / VOLUMES).exists():
+    if OURS not in movies and (run / VOLUMES).exists():
         volumes, (times_s, _) = open_volumes(run / VOLUMES), read_times_and_size(run / VOLUMES)
         kept = frames_kept(len(volumes), volumes.shape[1:])
         ours = small_movie((volumes[t] for t in kept), times_s[kept], binned=binning(volumes.shape[1:]))
-        movies |= {} if ours is None else {"dip": ours}
+        movies |= {} if ours is None else {OURS: ours}
     return movies

@@ -18,7 +18,7 @@ from dip4d.measures.image_quality import ERRORS, OURS, SCORES
 from dip4d.measures.resolution import in_words
 from dip4d.measures.verdict import Verdict
 from dip4d.report.curves import charts_of
-from dip4d.report.preview import MEASURED, PREDICTED, SmallMovie, movies_of, read_preview
+from dip4d.report.preview import MEASURED, PREDICTED, SmallMovie, movies_of, read_preview, side_by_side, view_of
 from dip4d.report.style import label, names_of
 from dip4d.report.tables import table_of
 from dip4d.report.words import PAGE_FILES, bibtex, command_of, config_of_run, methods_paragraph
@@ -26,7 +26,6 @@ from dip4d.run_folder import FIGURES, PAGE, read_metrics
 from dip4d.whole_file import written_beside
 
 LARGEST = 15e6  # bytes of a page
-_BESIDE = ("sirt_window", "sirt_whole", "sirt_frozen")  # ours first; the first that there is
 _FIGURES = {  # of a run, and what is said below them
     "orthoslices_yx.png": "Orthoslices across the tilt axis, through the densest z; one grey scale.",
     "orthoslices_zx.png": "Orthoslices along the tilt axis, through the middle.",
@@ -154,12 +153,10 @@ def _data(runs: Sequence[_Run], shown: Sequence[_Shown], *, count: int) -> dict[
 
 
 def _panels(names: Sequence[str]) -> list[int]:
-    """Which volumes stand side by side first: ours, a conventional method, the truth; else the first three."""
-    if names.count(OURS) != 1:
+    """Which volumes stand side by side first."""
+    if names.count(OURS) != 1:  # of several runs
         return list(range(min(3, len(names))))
-    others = [n for n in names if n not in (OURS, "truth")]
-    conventional = next((n for n in _BESIDE if n in others), others[0] if others else None)
-    return [names.index(n) for n in (OURS, conventional, "truth") if n in names]
+    return [names.index(n) for n in side_by_side(names)]
 
 
 def _scales(volumes: Sequence[_Shown], *, pixel_nm: float | None) -> dict[str, Any]:
@@ -167,28 +164,15 @@ def _scales(volumes: Sequence[_Shown], *, pixel_nm: float | None) -> dict[str, A
     by_name = {s.name: s.movie for s in reversed(volumes)}
     movie = by_name.get(OURS, volumes[0].movie)
     white = by_name.get("truth", movie).vmax
-    middle = movie.volumes[len(movie.volumes) // 2]
-    inside = middle[middle > 0.1 * middle.max()]
-    usual = float(np.median(inside)) if inside.size else 255.0
-    z = int(middle.sum((1, 2), dtype=np.int64).argmax())
-    level = min(max(round(0.5 * usual / 255 * movie.vmax / white, 3), 0.02), 0.98)
+    view, edges = view_of(movie, white), np.array(movie.volumes.shape[1:])
     return {
         "white": white,
-        "level": level,
-        "zoom": _zoom(movie, 255 * level * white / movie.vmax),
-        "slice": z / max(len(middle) - 1, 1),
+        "level": view.level,
+        "zoom": round(float(np.clip(0.43 * np.linalg.norm(edges) / view.reach, 1, 2.5)), 2),
+        "slice": view.z / max(int(edges[0]) - 1, 1),
         "binned": movie.binned,
         "voxel_nm": pixel_nm and pixel_nm * movie.binned,
     }
-
-
-def _zoom(movie: SmallMovie, level: float) -> float:
-    """How much closer than the whole box a surface at a level, of 255, may be seen at its first and last time."""
-    half = (np.array(movie.volumes.shape[1:]) - 1) / 2
-    reach = [
-        float(np.linalg.norm(np.argwhere(v > level) - half, axis=1).max(initial=0)) for v in movie.volumes[[0, -1]]
-    ]
-    return round(float(np.clip(0.8 * np.linalg.norm(half) / max(*reach, 1e-9), 1, 2.5)), 2) if max(reach) else 1.0
 
 
 def _text(words: object) -> str:
