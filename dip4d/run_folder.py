@@ -36,6 +36,7 @@ PROFILES = "profiles.csv"
 TWIN = "twin.json"
 PAGE = "report.html"
 RUNS_PAGE = "runs.html"  # of several, in the folder of the last
+SAVED = "saved"  # what output.save asks for
 FIGURES = "figures"
 LIVE = "live.png"  # among the figures
 MOVIE = "movie.mp4"  # among the figures
@@ -46,7 +47,7 @@ COMPLETE = "complete"  # in metrics.json, written last: nothing is missing
 RESULTS = (
     CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES, PREVIEW, MEASURES, PROFILES, TWIN
 )  # fmt: skip
-OUTPUTS = (CONFIG, *RESULTS, PAGE, RUNS_PAGE, FIGURES, TRACKING, GOING_ON)
+OUTPUTS = (CONFIG, *RESULTS, PAGE, RUNS_PAGE, SAVED, FIGURES, TRACKING, GOING_ON)
 
 
 _AGAIN = "remove it and go on with run.resume=true: it is written again"

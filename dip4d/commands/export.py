@@ -20,6 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mrc: a .rec for each frame; tiff: an OME-TIFF for each frame; zarr: one OME-Zarr (t, z, y, x); "
         "npy: one array and its axes in .json; mp4: a movie of the three middle orthoslices",
     )
+    parser.add_argument(
+        "--axes",
+        default="tilt-z",
+        choices=("tilt-z", "beam-z"),
+        help="tilt-z: z along the tilt axis, as everywhere here; beam-z: z along the beam, y against the tilt axis, "
+        "for programs that expect that",
+    )
     parser.add_argument("--out", type=Path, help="where to write; there must be nothing yet")
 
 
@@ -31,7 +38,10 @@ def run(arguments: argparse.Namespace) -> None:
     source = volumes_of(arguments.folder)
     times_s, pixel_nm = read_times_and_size(source)
     out = arguments.out or arguments.folder / "export" / _NAMES[arguments.format]
-    written = export_volumes(open_volumes(source), out, kind=arguments.format, times_s=times_s, pixel_nm=pixel_nm)
+    volumes = open_volumes(source)
+    if arguments.axes == "beam-z":
+        volumes = volumes.transpose(0, 2, 1, 3)[:, :, ::-1]  # turned about x, not mirrored
+    written = export_volumes(volumes, out, kind=arguments.format, times_s=times_s, pixel_nm=pixel_nm)
     size = "of unknown size" if pixel_nm is None else f"of {pixel_nm:.4g} nm"
     print(f"{written}: {len(times_s)} volumes (z, y, x), voxels {size}, {times_s[0]:g} to {times_s[-1]:g} s")
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SUMMARY = "look at the volumes of a run in napari"
 ARGUMENTS: dict[str, str] = {}
@@ -27,19 +31,41 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{source} opens in Fiji and ImageJ too (Image > Hyperstacks)")
         _list_figures(arguments.folder)
         return
-    volumes = open_volumes(source)
-    _, pixel_nm = read_times_and_size(source)
+    times_s, pixel_nm = read_times_and_size(source)
     viewer = napari.Viewer(title=str(arguments.folder), ndisplay=3)
-    viewer.add_image(
-        volumes,
-        name="DIP-4D",
-        scale=(1, *[pixel_nm or 1] * 3),
-        colormap="inferno",
-        contrast_limits=(0, float(volumes[len(volumes) // 2].max()) or 1.0),
-        rendering="attenuated_mip",
-    )
+    for name, path in _layers(arguments.folder).items():
+        volumes = open_volumes(path)
+        viewer.add_image(
+            volumes if len(volumes) > 1 else volumes[0],
+            name=name,
+            scale=_scale(times_s, pixel_nm)[0 if len(volumes) > 1 else 1 :],
+            units=("s", *["nm" if pixel_nm else "pixel"] * 3)[0 if len(volumes) > 1 else 1 :],
+            colormap="gray",
+            contrast_limits=(0, float(volumes[len(volumes) // 2].max()) or 1.0),
+            rendering="attenuated_mip",
+            visible=name == "DIP-4D",
+        )
     viewer.dims.axis_labels = ("t", "z", "y", "x")
+    viewer.scale_bar.visible = True
     napari.run()
+
+
+def _layers(folder: Path) -> dict[str, Path]:
+    """The files of volumes and images of a run, by the names of their layers; ours first."""
+    from dip4d.conventional.methods import label_of
+    from dip4d.run_folder import SAVED, UNCERTAINTY, VOLUMES
+
+    files = {"DIP-4D": folder / VOLUMES, "standard deviation": folder / UNCERTAINTY}
+    saved = {path.name.removesuffix(".ome.tif"): path for path in sorted((folder / SAVED).glob("*.ome.tif"))}
+    names = {"series": "images (z, s)"}
+    files |= {names.get(name, label_of(name)): path for name, path in saved.items()}
+    return {name: path for name, path in files.items() if path.is_file()}
+
+
+def _scale(times_s: np.ndarray, pixel_nm: float | None) -> tuple[float, ...]:
+    """Of t, z, y and x: the mean step in seconds, and the size of a voxel in nm, or 1."""
+    span = float(times_s[-1] - times_s[0])
+    return (span / (len(times_s) - 1) if len(times_s) > 1 and span > 0 else 1.0, *[pixel_nm or 1.0] * 3)
 
 
 def _list_figures(folder: Path) -> None:

@@ -31,6 +31,7 @@ SPECIMENS = Names("dip4d.simulation.specimens", "SPECIMENS")
 SCHEMES = Names("dip4d.simulation.schemes", "SCHEMES")
 METHODS = Names("dip4d.conventional.methods", "METHODS", listed=False)
 ELEMENTS = Names("dip4d.measures.elements", "ATOMIC_NUMBERS", listed=False)
+SAVEABLE = Names("dip4d.conventional.methods", "SAVEABLE", listed=False)
 NETWORKS = Names("dip4d.reconstruction.networks", "NETWORKS", listed=False)
 
 
@@ -215,6 +216,12 @@ class Compare:
 class Output:
     times: list[float] | None = key(
         None, "Times in s, between images too, whose volumes are written; by default those of the images."
+    )
+    save: list[str] = key(
+        [],
+        "What else to save, as OME-TIFF in RUN/saved: truth, series (the images as fitted), and conventional methods, "
+        "such as sirt_window, at every image.",
+        among=SAVEABLE,
     )
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dip4d.errors import InputError
+
 
 @dataclass(frozen=True)
 class Algorithm:
@@ -72,6 +74,26 @@ add_algorithm(Algorithm("sirt", "SIRT", "#003049", _in_algorithms("sirt_steps"))
 add_algorithm(Algorithm("fbp", "FBP", "#2a9d8f", _in_algorithms("fbp_steps")))
 add_algorithm(Algorithm("em", "EM", "#e09f3e", _in_algorithms("em_steps")))
 add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _in_algorithms("tv_steps"), tuned_weight=True))
+
+
+class _Saveable:
+    """The names that output.save knows: all methods, and what is not one."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["truth", "series", *METHODS])
+
+
+SAVEABLE = _Saveable()
+
+
+def check_saved(wanted: Iterable[str], methods: Iterable[str], *, with_truth: bool) -> None:
+    """Raises InputError for what a run that compares these methods could not save."""
+    there = {"series", *methods, *(["truth"] if with_truth else [])}
+    for name in wanted:
+        if name == "truth" and not with_truth:
+            raise InputError("output.save=[truth]: there is none; give data.truth")
+        if name not in there:
+            raise InputError(f"output.save=[{name}]: it is not compared; add it to compare.methods")
 
 
 def methods_of(wanted: Iterable[str] | None, *, with_truth: bool) -> list[str]:

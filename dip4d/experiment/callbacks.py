@@ -33,6 +33,7 @@ from dip4d.experiment.outputs import (
     key_slices,
     movie,
     movie_is_written,
+    saved_path,
     write_movie,
 )
 from dip4d.experiment.signals import Handlers, requeue
@@ -177,6 +178,7 @@ class Comparison(L.Callback):
     methods: names of `METHODS`, in the order of the table.
     truth: (t, z, y, x), or None.
     seconds: about how long scoring one method may take; where one is slower, frames between are left out (null).
+    saved: names of those whose volumes are saved, of every image.
     """
 
     def __init__(
@@ -187,9 +189,10 @@ class Comparison(L.Callback):
         methods: Sequence[str],
         truth: np.ndarray | None = None,
         seconds: float = math.inf,
+        saved: Sequence[str] = (),
     ) -> None:
         self.run, self.conventional, self.methods = run, conventional, methods
-        self.truth, self.seconds = truth, seconds
+        self.truth, self.seconds, self.saved = truth, seconds, saved
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         there = read_metrics(self.run)["methods"] if trainer.is_global_zero else {}
@@ -201,6 +204,8 @@ class Comparison(L.Callback):
             while left:
                 baseline = self.conventional.baseline(left[0])
                 self._say(baseline, trainer)
+                if baseline.name in self.saved:
+                    self._save(baseline, rows_of_fit(trainer).series)
                 self._score(baseline, rows_of_fit(trainer).series)
                 del left[0]
         except (KeyboardInterrupt, MemoryError, RuntimeError) as error:  # hours of a fit are not lost for that
@@ -235,6 +240,14 @@ class Comparison(L.Callback):
         )
         told = {key: {baseline.name: error} for key, error in errors.items() if error is not None}
         add_metrics(self.run, {"methods": {baseline.name: found}} | told)
+
+    def _save(self, baseline: Baseline, series: TiltSeries) -> None:
+        """Its volumes, of every image; a single one, if all are the same."""
+        same = METHODS[baseline.name][1] is SCOPES["whole"]
+        frames = self.conventional.each(baseline.volume, range(1 if same else self.conventional.frames))
+        write_movie(
+            saved_path(self.run, baseline.name), frames, series=series, times_s=series.times_s[: 1 if same else None]
+        )
 
     def _times_to_keep(self, baseline: Baseline, series: TiltSeries) -> dict[int, float]:
         """Of which images the volumes are kept small, those of figures among them: one, if all have the same."""

@@ -19,6 +19,7 @@ from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
+from dip4d.experiment.inputs import Inputs
 from dip4d.experiment.scores import Images, change_of, diagnostics_of, geometry_of, mass_of
 from dip4d.indices import evenly
 from dip4d.io import write_volumes
@@ -65,6 +66,26 @@ def write_movie(path: Path, frames: Iterable[np.ndarray], *, series: TiltSeries,
     """Writes the volumes (z, y, x) of a series at some times, seconds."""
     _, n_z, bins = series.shape
     write_volumes(path, frames, shape=(len(times_s), n_z, bins, bins), times_s=times_s, pixel_nm=series.pixel_nm)
+
+
+def saved_path(folder: Path, name: str) -> Path:
+    """Where something lies that output.save asks for; its folder is made."""
+    path = folder / run_folder.SAVED / f"{name}.ome.tif"
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def save_inputs(folder: Path, inputs: Inputs, *, wanted: Collection[str]) -> None:
+    """Writes the truth and the images as fitted (t, 1, z, s), with their angles beside them, as far as wanted."""
+    series = inputs.series
+    if "truth" in wanted and inputs.truth is not None:
+        write_movie(saved_path(folder, "truth"), inputs.truth, series=series, times_s=series.times_s)
+    if "series" in wanted:
+        (t, n_z, bins), path = series.shape, saved_path(folder, "series")
+        images = series.images[:, None]
+        write_volumes(path, images, shape=(t, 1, n_z, bins), times_s=series.times_s, pixel_nm=series.pixel_nm)
+        with written_beside(path.with_name("series.rawtlt")) as place:
+            np.savetxt(place, series.angles_deg, "%.4f")
 
 
 def movie_is_written(folder: Path) -> bool:

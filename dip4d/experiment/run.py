@@ -19,7 +19,7 @@ from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import check_same_run, load_config, save_config
 from dip4d.config.schema import Config, Run, Train
 from dip4d.conventional.baselines import Conventional
-from dip4d.conventional.methods import methods_of
+from dip4d.conventional.methods import check_saved, methods_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError, in_words
 from dip4d.experiment import callbacks, measures, outputs, several, tracking
@@ -61,6 +61,7 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     loaded = load_data(config) if config.data.path else None
     with_truth = not config.data.path or config.data.truth is not None
     methods = methods_of(config.compare.methods, with_truth=with_truth)
+    check_saved(config.output.save, methods, with_truth=with_truth)
     budget = Budget.of(config, len(methods))
     series = loaded[0] if loaded else outline(config)
     plan = make_plan(config, series, folder=place.folder, methods=methods, with_truth=with_truth, done=place.done)
@@ -282,7 +283,9 @@ def _callbacks(
             folder, truth=truth, times_s=config.output.times, excluded=config.data.exclude, seconds=seconds
         ),
         live,
-        callbacks.Comparison(folder, conventional, methods=methods, truth=truth, seconds=seconds),
+        callbacks.Comparison(
+            folder, conventional, methods=methods, truth=truth, seconds=seconds, saved=config.output.save
+        ),
         callbacks.Results(folder),
     ]
 
@@ -324,6 +327,7 @@ def _write_what_else(
     if shifts is not None:
         outputs.save_shifts(folder, shifts, config=config)
     outputs.save_motion(folder, done)
+    outputs.save_inputs(folder, inputs, wanted=config.output.save)
     known = (folder / run_folder.UNCERTAINTY).exists() and (inputs.truth is None or "uncertainty" in there)
     if config.uncertainty.members and not known:
         outputs.write_uncertainty(

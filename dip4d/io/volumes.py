@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ import tifffile
 
 from dip4d.errors import InputError
 from dip4d.whole_file import written_beside
+
+CLASSIC_BYTES = 2**32 - 2**20  # that a TIFF can hold, a BigTIFF more
+BYTES_OF_A_PLANE = 512  # of what is said of each, at most
 
 
 def write_volumes(
@@ -29,6 +33,7 @@ def write_volumes(
     shape: (t, z, y, x).
     times_s: (t,), seconds, in the metadata of every plane.
     pixel_nm: the voxel size, nm; None if unknown.
+    A file is a BigTIFF, which plain ImageJ cannot open, only where it has to be.
     """
     t, z, _, _ = shape
     metadata: dict = {
@@ -38,8 +43,9 @@ def write_volumes(
     if pixel_nm is not None:
         metadata |= {f"PhysicalSize{a}": float(pixel_nm) for a in "XYZ"}
         metadata |= {f"PhysicalSize{a}Unit": "nm" for a in "XYZ"}
+    big = 4 * math.prod(shape) + BYTES_OF_A_PLANE * t * z > CLASSIC_BYTES
     planes = (np.ascontiguousarray(plane, dtype=np.float32) for frame in frames for plane in frame)
-    with written_beside(path) as place, tifffile.TiffWriter(place, ome=True, bigtiff=True) as tif:
+    with written_beside(path) as place, tifffile.TiffWriter(place, ome=True, bigtiff=big) as tif:
         tif.write(planes, shape=shape, dtype=np.float32, photometric="minisblack", metadata=metadata)
 
 

@@ -162,7 +162,7 @@ class _Scene:
 
 
 def _scale(shape: tuple[int, ...], cell: tuple[int, int]) -> float:
-    """How much larger a picture (rows, columns) is drawn, so that it fills its cell (width, height) but for a little."""
+    """How much larger a picture (rows, columns) is drawn, so that it all but fills its cell (width, height)."""
     return 0.95 * min(cell[0] / shape[1], cell[1] / shape[0])
 
 

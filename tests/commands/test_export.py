@@ -125,3 +125,25 @@ def test_a_series_of_one_row_is_reconstructed_drawn_and_exported(tmp_path, small
     monkeypatch.setitem(sys.modules, "napari", SimpleNamespace(Viewer=lambda **_: viewer, run=lambda: None))
     assert main(["view", str(folder)]) == 0
     assert shown == [(12, 1, 16, 16)]
+
+
+def test_axes_of_the_beam_are_turned_not_mirrored(finished, volumes):
+    assert main(["export", str(finished), "--format", "npy", "--axes", "beam-z"]) == 0
+    turned = np.load(finished / "export" / "npy" / "volumes.npy")
+    t, z, y, x = 1, 3, 2, 5
+    assert turned.shape == (3, 6, 4, 6)
+    assert turned[t, y, 3 - z, x] == volumes[t, z, y, x]  # (x, y, z) is now (x, -z, y): a quarter turn about x
+
+
+def test_a_small_file_is_one_that_plain_imagej_opens(finished, monkeypatch, tmp_path):
+    import tifffile
+
+    from dip4d.io import write_volumes
+
+    with tifffile.TiffFile(finished / "volumes.ome.tif") as tif:
+        assert not tif.is_bigtiff
+        assert len(tif.pages) == 12
+    monkeypatch.setattr("dip4d.io.volumes.CLASSIC_BYTES", 1000)
+    write_volumes(tmp_path / "big.tif", [np.zeros((4, 6, 6))], shape=(1, 4, 6, 6), times_s=np.zeros(1))
+    with tifffile.TiffFile(tmp_path / "big.tif") as tif:
+        assert tif.is_bigtiff

@@ -7,6 +7,8 @@ import pytest
 
 from dip4d.__main__ import main
 from dip4d.io import open_volumes
+from dip4d.report.orthoslices import densest_z
+from dip4d.simulation.simulate import simulate
 from tests.helpers import run
 
 
@@ -61,3 +63,25 @@ def test_a_bound_that_is_far_too_low_is_seen(tmp_path, small):
     assert any("at the bound" in why for why in low["verdict"]["because"])
     assert right["bound"]["share"] < 0.1
     assert not any("at the bound" in why for why in right["verdict"]["because"])
+
+
+def test_what_output_save_asks_for_is_saved(tmp_path, small):
+    small += ["compare.methods=[sirt_whole,sirt_window]", "output.save=[sirt_whole,sirt_window,truth,series]"]
+    run(tmp_path / "run", *small)
+    saved = tmp_path / "run" / "saved"
+    series, truth = simulate("nanostar_alloying", 16, frames=12, scheme="grs", peak_counts=500, seed=0)
+    np.testing.assert_array_equal(open_volumes(saved / "truth.ome.tif"), truth)
+    np.testing.assert_array_equal(open_volumes(saved / "series.ome.tif")[:, 0], series.images)
+    np.testing.assert_allclose(np.loadtxt(saved / "series.rawtlt"), series.angles_deg, atol=1e-4)
+    assert open_volumes(saved / "sirt_whole.ome.tif").shape == (1, 16, 16, 16)
+    volumes = open_volumes(saved / "sirt_window.ome.tif")
+    with np.load(tmp_path / "run" / "orthoslices.npz") as slices:
+        z = densest_z(series.images)
+        np.testing.assert_allclose(volumes[slices["frames"], z], slices["sirt_window_yx"], rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_saved_is_refused_before_any_work(tmp_path, small, capsys):
+    for name, words in (("em_whole", "add it to compare.methods"), ("truht", "did you mean truth?")):
+        assert main(["reconstruct", *small, f"output.save=[{name}]", f"run.dir={tmp_path / 'run'}"]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
