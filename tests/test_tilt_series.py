@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dip4d.errors import InputError
-from dip4d.tilt_series import TiltSeries, border_levels, empty_pixels
+from dip4d.simulation.simulate import simulate
+from dip4d.tilt_series import TiltSeries, border_levels, border_slope, empty_pixels
 
 ANGLES = np.array([-30.0, 0.0, 15.5, 60.0])
 
@@ -91,6 +92,21 @@ def test_the_level_of_few_counts_is_their_mean(level):
     clean = TiltSeries(spot(level), np.zeros(200)).without_background("auto")
     right = 20 * 20 * np.pi
     assert clean.images.sum((1, 2)).mean() == pytest.approx(right, rel=0.04)
+
+
+@pytest.mark.parametrize(("counts", "tolerance"), [(500, 0.02), (20, 0.04)])
+@pytest.mark.parametrize(("level", "gradient"), [(0.2, 0.0), (0.1, 0.2), (0.2, -0.2), (0.3, 0.6), (0.0, 0.0)])
+def test_a_gradient_of_the_background_costs_no_mass(counts, tolerance, level, gradient):
+    """Both relative to the brightest pixel; gradient: from one side to the other."""
+    clean, _ = simulate("nanostar", 48, frames=40, peak_counts=0, seed=3)
+    peak = clean.images.max()
+    ramp = level + gradient * np.linspace(-0.5, 0.5, 48)
+    noisy = np.random.default_rng(1).poisson((clean.images / peak + ramp) * counts) * (peak / counts)
+    found = replace(clean, images=noisy).without_background("auto")
+    ratio = found.images.sum((1, 2), dtype=float) / clean.images.sum((1, 2), dtype=float)
+    assert ratio.mean() == pytest.approx(1, abs=tolerance)
+    slope = border_slope(noisy)
+    assert slope == (pytest.approx(gradient * peak / 47, rel=0.1) if gradient else 0)
 
 
 def test_zeros_are_measured_unless_a_shift_has_filled_whole_lines():
