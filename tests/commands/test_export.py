@@ -121,7 +121,8 @@ def test_a_series_of_one_row_is_reconstructed_drawn_and_exported(tmp_path, small
         assert "12 volumes" in capsys.readouterr().out
     np.testing.assert_array_equal(np.load(folder / "export" / "npy" / "volumes.npy"), volumes)
     shown = []
-    viewer = SimpleNamespace(add_image=lambda data, **_: shown.append(data.shape), dims=SimpleNamespace())
+    parts = {"dims": SimpleNamespace(), "scale_bar": SimpleNamespace()}
+    viewer = SimpleNamespace(add_image=lambda data, **_: shown.append(data.shape), **parts)
     monkeypatch.setitem(sys.modules, "napari", SimpleNamespace(Viewer=lambda **_: viewer, run=lambda: None))
     assert main(["view", str(folder)]) == 0
     assert shown == [(12, 1, 16, 16)]
