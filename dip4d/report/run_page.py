@@ -190,6 +190,7 @@ def _head(run: _Run) -> str:
         for what, value, beside in _numbers(run.metrics)
     )
     note = "Judged by what needs no truth: images and rows that the fit has not seen, mass, and the geometry."
+    note = note if verdict else "The run was written before there were verdicts, or did not end."
     return (
         f'<header><h1>{_text(run.name)}</h1><p class="verdict">{_text(level)}</p>{because}'
         f'<p class="note">{note}</p><dl class="numbers">{numbers}</dl></header>'
