@@ -116,7 +116,7 @@ def twin(
         scores.append(psnrs)
         for name, values in table.items():
             found[name].append((values - put_in[name]) / (put_in[name] if is_relative(name) else 1.0))
-    told = _told(found) | {
+    told = _told(found, original.elements) | {
         "refits": refits,
         "sharper": original.amount,
         "times_s": original.series.times_s.tolist(),
@@ -216,14 +216,16 @@ def _compared(original: Original, again: tuple[DIP4D, TiltRows]) -> tuple[list[f
     return scores, table_of(measured)
 
 
-def _told(found: dict[str, list[np.ndarray]]) -> dict[str, dict]:
+def _told(found: dict[str, list[np.ndarray]], elements: Elements | None) -> dict[str, dict]:
     """The error bars of quantities, their bias and their spread, relative to them but for dimensionless ones."""
+    names = () if elements is None else elements.names
+    kinds = dict.fromkeys(names, "mass" if len(names) == 1 else "amount")
     told: dict[str, dict] = {"sigma": {}, "bias": {}, "spread": {}}
     for name, deviations in found.items():
         values = np.stack(deviations)
         if name == "particles" or not np.isfinite(values).all():
             continue
-        told["sigma"][name] = error_bars(values, name).tolist()
+        told["sigma"][name] = error_bars(values, kinds.get(name, name)).tolist()
         told["bias"][name] = values.mean(0).tolist()
         told["spread"][name] = values.std(0, ddof=1).tolist()
     return told

@@ -9,14 +9,14 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d, maximum_filter, mi
 from scipy.optimize import isotonic_regression
 
 SHARPER_PX = 1.0  # width of the blur whose loss is given back
-LEAST_SHARPER, MOST_SHARPER = 0.4, 1.5  # times that loss: unseen rows cannot tell less, for their noise hides it
-USUAL_SHARPER = 0.6  # where there are none
+LEAST_SHARPER, MOST_SHARPER = 0.6, 1.5  # times that loss: unseen rows cannot tell less, for their noise hides it
 FRAMES_TOGETHER = 0.05  # of all: the errors of neighbours are alike
 OF_ALL = 0.5  # of the squared error of a frame, as much as that of all frames, for what few refits tell of it is little
 # A twin is optimistic: what is put into it is a reconstruction, as smooth in space and time as such are. Measured on
 # simulated series, docs/experiments-log.md.
-WIDER = {"volume": 0.8, "surface": 0.8, "amount": 0.9, "mixing_index": 4.0}
-LEAST = {"volume": 0.003, "surface": 0.005, "amount": 0.003, "mixing_index": 0.005}
+# Of a quantity by its kind: a factor, and the least. Mass: of the only element; amount: of one of two.
+WIDER = {"volume": 0.8, "surface": 0.8, "mass": 0.8, "amount": 1.1, "mixing_index": 3.5}
+LEAST = {"volume": 0.005, "surface": 0.008, "mass": 0.001, "amount": 0.015, "mixing_index": 0.01}
 
 
 def sharper(volume: np.ndarray) -> np.ndarray:
@@ -35,22 +35,22 @@ def how_much_sharper(missing: float | None, *, of_one: float) -> float:
     of_one: relative difference of the images that all of it makes.
     """
     if missing is None or of_one <= 0:
-        return USUAL_SHARPER
+        return LEAST_SHARPER
     return float(np.clip(missing / of_one, LEAST_SHARPER, MOST_SHARPER))
 
 
-def error_bars(deviations: np.ndarray, name: str) -> np.ndarray:
+def error_bars(deviations: np.ndarray, kind: str) -> np.ndarray:
     """The standard deviation (t,) of a quantity.
 
     deviations: (n, t), of what n refits gave back from what was put in, relative to it but for dimensionless ones.
-    name: of the quantity.
+    kind: of the quantity, of `WIDER`; others are taken for surfaces.
     """
     n, frames = deviations.shape
     bias = deviations.mean(0)
     spread = deviations.var(0, ddof=1) * (1 + 1 / n) if n > 1 else 0.0
     square = bias**2 + spread
     alike = gaussian_filter1d(square, max(FRAMES_TOGETHER * frames, 0.5), mode="nearest")
-    kind = name if name in WIDER else "amount" if name[:1].isupper() else "surface"
+    kind = kind if kind in WIDER else "surface"
     mixed = (1 - OF_ALL) * alike + OF_ALL * square.mean()
     return np.hypot(WIDER[kind] * np.sqrt(mixed), LEAST[kind])
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from dip4d.errors import InputError
 from dip4d.report.style import INK, OURS, PLAIN, Look, new_figure, save_figure
@@ -62,11 +63,15 @@ def _draw(axis: Axes, columns: dict[str, np.ndarray], *, names: list[str]) -> No
         axis.plot(times, values, color=OURS, linewidth=1.6, linestyle=style, label=label)
         if sigma is not None:
             for k, shade in ((2, 0.12), (1, 0.25)):
+                known = f"{k} σ" if len(names) == 1 else None
                 low, high = values - k * sigma, values + k * sigma
-                axis.fill_between(times, low, high, color=OURS, alpha=shade, linewidth=0, label=f"{k} σ")
+                axis.fill_between(times, low, high, color=OURS, alpha=shade, linewidth=0, label=known)
     low, high = axis.get_ylim()
     middle = (low + high) / 2
     half = max((high - low) / 2, LEAST_RANGE / 2 * abs(middle), 1e-9)
+    if names == ["particles"]:
+        half = max(half, 1.0)
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylim(middle - half, middle + half)
     axis.set_xlabel("time (s)")
     axis.set_title(_title(names), loc="left", fontsize=10)
