@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from scipy import ndimage
 
 from dip4d.report.style import INK, OURS
+from dip4d.report.surface import surface_picture
 
 WIDTH, HEIGHT = 12.0, 4.3  # inches; positions below are in parts of them
 SURFACE = 0.35  # of the largest intensity: where the surface is drawn
-VIEW_DEG = (25.0, -30.0)  # from which it is seen: turned about z, tipped towards the reader
+VIEW_DEG, EDGE = 25.0, 360  # how far it is turned about z, and the edge of its picture, pixels
 
 
 def draw_pipeline(
@@ -58,25 +56,12 @@ def draw_pipeline(
     return path
 
 
-def shaded(volume: np.ndarray) -> np.ndarray:
-    """A picture (rows, columns), 0..1, of the surface of a volume (z, y, x), z upwards, seen from before and above."""
-    turned = ndimage.rotate(volume, VIEW_DEG[0], axes=(2, 1), order=1)
-    turned = ndimage.rotate(turned, VIEW_DEG[1], axes=(0, 1), order=1)[::-1]  # z upwards
-    turned = ndimage.gaussian_filter(ndimage.zoom(turned, 3, order=1), 1.5)
-    inside = turned > (SURFACE * float(volume.max()) or math.inf)
-    depth = inside.argmax(axis=1)  # (z, x): the first voxel along the line of sight
-    hit = inside.any(axis=1)
-    nearest = cast(np.ndarray, ndimage.distance_transform_edt(~hit, return_distances=False, return_indices=True))
-    slope = np.gradient(ndimage.gaussian_filter(depth[tuple(nearest)].astype(float), 1.2))
-    normal = np.stack([slope[0], slope[1], np.ones_like(slope[0])])
-    normal /= np.linalg.norm(normal, axis=0)
-    light = np.array([-0.55, -0.45, 0.7]) / np.linalg.norm([0.55, 0.45, 0.7])  # from above, on the left
-    return np.where(hit, 0.25 + 0.73 * np.clip(np.tensordot(light, normal, 1), 0, 1), 1.0)
-
-
 def shaded_alike(volumes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """As `shaded`, of some volumes in the same window."""
-    return _cropped([shaded(volume) for volume in volumes])
+    """Pictures (rows, columns), 0..1, of the surfaces of some volumes (z, y, x), from one side, in the same window."""
+    surface = lambda v: surface_picture(
+        v, SURFACE * float(v.max()), turn_deg=VIEW_DEG, reach=0.5 * float(np.linalg.norm(v.shape)), edge=EDGE
+    )
+    return _cropped([np.nan_to_num(surface(v), nan=1.0) for v in volumes])
 
 
 def _cropped(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:

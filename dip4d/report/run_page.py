@@ -29,6 +29,9 @@ LARGEST = 15e6  # bytes of a page
 _FIGURES = {  # of a run, and what is said below them
     "orthoslices_yx.png": "Orthoslices across the tilt axis, through the densest z; one grey scale.",
     "orthoslices_zx.png": "Orthoslices along the tilt axis, through the middle.",
+    "surfaces.png": "The surface over time.",
+    "kymograph.png": "The intensity on three lines through the densest place, against time.",
+    "images.png": "Images that nothing has seen, beside what the volumes predict of them.",
     "quality.png": "Scores of every volume against the truth.",
     "measures.png": "Quantities of the specimen against time.",
     "diagnostics.png": "What tells without a truth how far to trust the result.",

@@ -7,7 +7,7 @@ import numpy as np
 
 TIP_DEG = 22.0  # from which a volume is seen above the equator
 _STEP, _HALVINGS = 0.7, 6  # voxels from one sample of a ray to the next; how often the last step is halved
-_jit = numba.njit(nogil=True)
+_jit = numba.njit(nogil=True, cache=True)
 _LIGHTS = np.array([[-0.45, 0.7, 0.6, 0.62], [0.6, -0.1, 0.7, 0.2]])  # right, up, towards the eye; strength
 
 
