@@ -13,7 +13,7 @@ from dip4d.io.volumes import open_volumes
 from dip4d.measures.image_quality import OURS
 from dip4d.report.orthoslices import read_orthoslices
 from dip4d.report.style import Look, label, names_of, new_figure, save_figure, scale_bar
-from dip4d.run_folder import FIGURES, VOLUMES
+from dip4d.run_folder import FIGURES, SAVED, VOLUMES
 
 WIDTH, FLATTEST = 1.5, 0.34  # inches of a picture, and its least height
 AXES = {"y": "y, the beam at 0°, downwards", "z": "z, the tilt axis, downwards"}
@@ -42,8 +42,8 @@ class Slices:
 def draw_orthoslices(run: Path, metrics: dict, *, look: Look) -> list[Path]:
     """A figure for each plane, into the figures of a run.
 
-    The scale is that of the truth where there is one, else of ours. With frames, z or y of a look, of ours alone: of
-    the other methods a run keeps no more than what is drawn without them. Raises InputError.
+    The scale is that of the truth where there is one, else of ours. With frames, z or y of a look, of ours and of what
+    output.save has kept. Raises InputError.
     """
     folder = run / FIGURES
     asked = (look.frames, look.z, look.y) != (None, None, None)
@@ -73,12 +73,24 @@ def _asked_for(run: Path, metrics: dict, *, look: Look) -> list[Slices]:
             raise InputError(f"{run}: there is no {what} {number}, they are 0 to {count - 1}", argument=what)
     z = int(volumes[len(volumes) // 2].sum((1, 2)).argmax()) if look.z is None else look.z
     y = volumes.shape[2] // 2 if look.y is None else look.y
-    times_s, vmax = [metrics["times_s"][t] for t in frames], float(np.max([volumes[t].max() for t in frames])) or 1.0
-    ours = lambda cut: {label(OURS, metrics): np.stack([cut(volumes[t]) for t in frames])}
+    movies = {OURS: volumes} | _saved(run, like=volumes)
+    names = [n for n in names_of(metrics) if n in movies]
+    of = lambda movie, t: np.asarray(movie[t if len(movie) > 1 else 0])  # one volume stands for all times
+    shown = {label(n, metrics): [of(movies[n], t) for t in frames] for n in names}
+    white = movies["truth" if "truth" in names else OURS]
+    times_s, vmax = [metrics["times_s"][t] for t in frames], max(float(of(white, t).max()) for t in frames) or 1.0
+    cut = lambda through: {name: np.stack([through(v) for v in of_each]) for name, of_each in shown.items()}
     return [
-        Slices(ours(lambda v: v[z]), "yx", f"at z = {z}", times_s, vmax, metrics.get("pixel_nm")),
-        Slices(ours(lambda v: v[:, y]), "zx", f"at y = {y}", times_s, vmax, metrics.get("pixel_nm")),
+        Slices(cut(lambda v: v[z]), "yx", f"at z = {z}", times_s, vmax, metrics.get("pixel_nm")),
+        Slices(cut(lambda v: v[:, y]), "zx", f"at y = {y}", times_s, vmax, metrics.get("pixel_nm")),
     ]
+
+
+def _saved(run: Path, *, like: np.ndarray) -> dict[str, np.ndarray]:
+    """What output.save has kept of methods and truth, by name: volumes (t, z, y, x), or one of all times."""
+    movies = {path.name.split(".")[0]: open_volumes(path) for path in sorted((run / SAVED).glob("*.ome.tif"))}
+    alike = lambda movie: movie.shape[1:] == like.shape[1:] and len(movie) in (1, len(like))
+    return {name: movie for name, movie in movies.items() if alike(movie)}
 
 
 def draw_slices(slices: Slices, path: Path, *, look: Look) -> list[Path]:

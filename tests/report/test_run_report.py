@@ -10,6 +10,7 @@ import pytest
 from dip4d.errors import InputError
 from dip4d.io.volumes import write_volumes
 from dip4d.measures.image_quality import ERRORS
+from dip4d.report.orthoslice_figure import _asked_for
 from dip4d.report.orthoslices import densest_z, orthoslices
 from dip4d.report.run_report import draw_figures, print_table, summarise
 from dip4d.report.style import Look
@@ -133,6 +134,19 @@ def test_slices_that_are_asked_for_leave_the_others_alone(whole):
     drawn = draw_figures(whole, Look(frames=(1,), z=3, y=0))
     assert whole / "figures" / "orthoslices_yx_asked.png" in drawn
     assert (whole / "figures" / "orthoslices_yx.png").read_bytes() == before
+
+
+def test_methods_whose_volumes_were_saved_stand_beside_ours_at_any_slice(whole):
+    names = lambda: {name for s in _asked_for(whole, METRICS, look=Look(z=3)) for name in s.pictures}
+    assert names() == {"DIP-4D"}
+    (whole / "saved").mkdir()
+    for name, frames in (("truth", 2), ("sirt_whole", 1), ("sirt_window", 1)):
+        edge = 5 if name == "sirt_window" else 6  # of another run, which nothing can be compared with
+        write_volumes(
+            whole / "saved" / f"{name}.ome.tif", np.ones((frames, 4, edge, edge)), shape=(frames, 4, edge, edge),
+            times_s=np.arange(frames),
+        )  # fmt: skip
+    assert names() == {"truth", "DIP-4D", "SIRT, whole series"}
 
 
 @pytest.mark.parametrize(("look", "words"), [(Look(frames=(2,)), "frames 2"), (Look(z=4), "z 4"), (Look(y=6), "y 6")])
