@@ -14,6 +14,7 @@ from scipy import ndimage
 from dip4d.__main__ import main
 from dip4d.alignment.shifts import Shifts
 from dip4d.reconstruction.module import DIP4D
+from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.simulate import add_noise, simulate
 from dip4d.tilt_geometry import remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
@@ -90,3 +91,23 @@ def displaced_alloying(
     clean, _ = simulate("nanostar_alloying", size, frames=frames, scheme="grs", peak_counts=0, seed=0)
     shifts = random_shifts(frames, rms, axis=axis)
     return clean, displaced(clean, shifts, 500), shifts
+
+
+def blobs(angles_deg: np.ndarray, size: int = 48, drift: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Images (t, z, s) of some Gaussian blobs, in closed form, at places that do not lie on the tilt axis."""
+    rng = np.random.default_rng(seed)
+    x, y, z = rng.uniform(-0.25, 0.25, (3, 5)) * size * np.array([[1.0], [0.4], [0.7]])
+    widths = rng.uniform(1.5, 3, 5)
+    theta = np.deg2rad(angles_deg)[:, None]
+    s = x * np.cos(theta) + y * np.sin(theta) + drift * np.linspace(0, 1, len(angles_deg))[:, None]
+    grid = np.arange(size) - (size - 1) / 2
+    along_z = np.exp(-(((grid[:, None] - z) / widths) ** 2) / 2)  # (z, blob)
+    across = np.exp(-(((grid[None, :, None] - s[:, None]) / widths) ** 2) / 2)  # (t, s, blob)
+    return np.einsum("zb,tsb->tzs", along_z, across)
+
+
+ORDERS = {  # of tilt angles, degrees
+    "one sweep": np.linspace(-70, 70, 60),
+    "scattered": SCHEMES["grs"](60, 70),
+    "repeated": np.repeat(np.linspace(-70, 70, 20), 3),
+}

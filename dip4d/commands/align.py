@@ -55,7 +55,7 @@ def run(a: argparse.Namespace) -> None:
     from dip4d.alignment.align import align
     from dip4d.alignment.shifts import on_full_images
     from dip4d.io import read_tilt_series, write_tilt_series
-    from dip4d.measures.input_checks import contrast_advice
+    from dip4d.measures.contrast import contrast_advice
     from dip4d.report.alignment_figure import draw_alignment
 
     a.file = Path(a.file).expanduser()

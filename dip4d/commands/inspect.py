@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dip4d.measures.input_checks import Suspect
+    from dip4d.measures.suspects import Suspect
     from dip4d.tilt_series import TiltSeries
 
 SUMMARY = "what a file holds: images, tilt axis, angles, times, and what was assumed"
@@ -33,7 +33,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints what was understood and writes two figures, under names that are free. Raises InputError."""
     from dip4d.errors import InputError
     from dip4d.io import read_tilt_series
-    from dip4d.measures import input_checks
+    from dip4d.measures.background import border_advice
+    from dip4d.measures.contrast import blank_advice, contrast_advice
+    from dip4d.measures.suspects import suspects_advice, suspects_or_why
     from dip4d.run_folder import reconstruct_command
 
     if arguments.pixel_nm is not None and not arguments.pixel_nm > 0:
@@ -42,19 +44,19 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"--out={arguments.out} is a file, not a folder")
     asked = arguments.tilt_axis or "auto"
     read = read_tilt_series(arguments.file, arguments.angles, tilt_axis=asked, pixel_nm=arguments.pixel_nm)
-    dark = input_checks.contrast_advice(read, key="data.invert=true")
+    dark = contrast_advice(read, key="data.invert=true")
     invert = arguments.invert or dark is not None
     series = read.inverted() if invert else read
-    found, why = input_checks.suspects_or_why(series)
+    found, why = suspects_or_why(series)
 
     print("\n".join(_lines(read, arguments)))
     print("\n".join(_intensity_lines(series)))
-    named = input_checks.advice(series, key="data.exclude") if found else None
+    named = suspects_advice(series, key="data.exclude") if found else None
     none = "none: no image is blank, shifted or of the wrong brightness"
     print(f"  suspects    {named or (f'cannot be told: {why}' if why else none)}")
     print(_jitter_line(series))
-    warnings = [dark if not arguments.invert else None, input_checks.blank_advice(series)]
-    warnings += [input_checks.border_advice(series, key="data.background")]
+    warnings = [dark if not arguments.invert else None, blank_advice(series)]
+    warnings += [border_advice(series, key="data.background")]
     for warning in filter(None, warnings):
         print(f"  warning     {warning}")
     for note in series.notes or ("nothing",):
@@ -71,12 +73,12 @@ def _lines(series: TiltSeries, arguments: argparse.Namespace) -> list[str]:
     import numpy as np
 
     t, z, s = series.shape
-    from dip4d.measures import input_checks
+    from dip4d.measures.tilt_axis import CERTAIN, likely_tilt_axis
 
     upright = series.tilt_axis == "y"
     images = series.images if upright else series.images.transpose(0, 2, 1)
-    looks, confidence = input_checks.tilt_axis(images, series.angles_deg)
-    certain = confidence >= input_checks.CERTAIN
+    looks, confidence = likely_tilt_axis(images, series.angles_deg)
+    certain = confidence >= CERTAIN
     rows, columns = (z, s) if upright else (s, z)
     different = len(np.unique(np.round(series.angles_deg, 3)))
     scheme = "one sweep" if series.one_sweep else "several sweeps, or scattered"
@@ -101,7 +103,7 @@ def _lines(series: TiltSeries, arguments: argparse.Namespace) -> list[str]:
 
 def _intensity_lines(series: TiltSeries) -> list[str]:
     """The total intensity of every image above its background, relative to their mean; of long series the extremes."""
-    from dip4d.measures.input_checks import above_background
+    from dip4d.measures.background import above_background
 
     total = above_background(series.images, series.shown).sum((1, 2), dtype="float64")
     mean = total.mean()

@@ -15,7 +15,9 @@ from dip4d.alignment.align import aligned_if_better
 from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 from dip4d.alignment.shifts import Shifts, apply
 from dip4d.config.schema import Align, Config
-from dip4d.measures import input_checks
+from dip4d.measures.background import border_advice
+from dip4d.measures.contrast import contrast_advice
+from dip4d.measures.suspects import suspects_advice
 from dip4d.reconstruction.fit import check_series
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.simulation.schemes import SCHEMES
@@ -130,9 +132,9 @@ def _measured(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
     series = io.read_tilt_series(data.path, data.angles, tilt_axis=data.tilt_axis, pixel_nm=data.pixel_nm)
     series = series.inverted() if data.invert else series
     warnings = [
-        input_checks.contrast_advice(series, key="data.invert=true"),
-        input_checks.advice(series, data.exclude, key="data.exclude"),
-        input_checks.border_advice(series, key="data.background") if data.background == "auto" else None,
+        contrast_advice(series, key="data.invert=true"),
+        suspects_advice(series, data.exclude, key="data.exclude"),
+        border_advice(series, key="data.background") if data.background == "auto" else None,
     ]
     for warning in filter(None, warnings):
         _log.warning(warning)

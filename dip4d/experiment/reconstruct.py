@@ -32,8 +32,8 @@ from dip4d.experiment.quiet import quiet_lightning
 from dip4d.experiment.run import facts_of, shifts_of
 from dip4d.experiment.several import wanted
 from dip4d.io.series import write_tilt_series
+from dip4d.measures.background import background_advice
 from dip4d.measures.image_quality import ERRORS
-from dip4d.measures.input_checks import background_advice
 from dip4d.measures.verdict import Verdict, judge
 from dip4d.reconstruction.fit import Fit, check_series, fit
 from dip4d.reconstruction.motion_test import find_motion

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dip4d.measures import input_checks
 from dip4d.measures.consistency import (
     error_without_noise,
     less_noise,
@@ -22,6 +21,8 @@ from dip4d.measures.consistency import (
 )
 from dip4d.measures.noise import NoiseModel, noise_model
 from dip4d.measures.resolution import record, unseen_correlation
+from dip4d.measures.tilt_angles import disorder
+from dip4d.measures.tilt_axis import likely_tilt_axis
 from dip4d.reconstruction.data import TiltRows
 from dip4d.tilt_series import TiltSeries
 
@@ -128,8 +129,8 @@ def mass_of(series: TiltSeries, volumes: Sequence[float]) -> dict[str, Any]:
 
 def geometry_of(series: TiltSeries) -> dict[str, float]:
     """How sure the images are of another tilt axis, and how little they follow their angles (`disorder`)."""
-    axis, confidence = input_checks.tilt_axis(series.images, series.angles_deg)
-    return {"axis_other": confidence if axis == "x" else 0.0, "disorder": input_checks.disorder(series)}
+    axis, confidence = likely_tilt_axis(series.images, series.angles_deg)
+    return {"axis_other": confidence if axis == "x" else 0.0, "disorder": disorder(series)}
 
 
 def change_of(frames: Sequence[np.ndarray]) -> float:

@@ -19,7 +19,8 @@ from dip4d.io.hdf5 import read_h5
 from dip4d.io.mrc import read_mrc
 from dip4d.io.raw import SANE_PIXEL_NM, Raw
 from dip4d.io.tiff import read_picture, read_tiff
-from dip4d.measures import input_checks
+from dip4d.measures.tilt_angles import angle_warnings
+from dip4d.measures.tilt_axis import CERTAIN, likely_tilt_axis
 from dip4d.tilt_series import TiltSeries
 
 READERS: dict[str, Callable[[Path], Raw]] = {
@@ -80,7 +81,7 @@ def read_tilt_series(
     series = TiltSeries(
         images, found.angles_deg, times, pixel, source=str(path), notes=tuple(raw.notes), shown=shown, tilt_axis=axis
     ).in_time_order()
-    for warning in input_checks.angle_warnings(series):
+    for warning in angle_warnings(series):
         _log.warning(f"{path}: {warning}")
     return series
 
@@ -306,15 +307,15 @@ def _pixel_of(raw: Raw, asked: float | None, *, beside: float | None) -> float |
 
 def _axis_of(images: np.ndarray, angles_deg: np.ndarray, *, asked: str, raw: Raw) -> str:
     """The axis of images (t, rows, columns), sorted by time, along which the tilt axis lies; says how it was found."""
-    looks, confidence = input_checks.tilt_axis(images, angles_deg)
+    looks, confidence = likely_tilt_axis(images, angles_deg)
     if asked != "auto":
-        if looks != asked and confidence >= input_checks.CERTAIN:
+        if looks != asked and confidence >= CERTAIN:
             _log.warning(
                 f"the tilt axis is said to lie along image {asked}, but the images speak for {looks} "
                 f"(confidence {confidence:.2f})"
             )
         return asked
-    if confidence >= input_checks.CERTAIN:
+    if confidence >= CERTAIN:
         raw.notes.append(f"the tilt axis lies along image {looks}: the images say so (confidence {confidence:.2f})")
         return looks
     raw.notes.append(

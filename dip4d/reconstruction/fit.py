@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from dip4d.config.schema import Config, Train
 from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError, TerminatedError
-from dip4d.measures.input_checks import blank_advice
+from dip4d.measures.contrast import blank_advice
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import LOSSES

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dip4d.measures.input_checks import Suspect, above_background
+from dip4d.measures.background import above_background
+from dip4d.measures.suspects import Suspect
 from dip4d.report.style import OURS, new_figure, save_figure
 from dip4d.tilt_series import TiltSeries
 
