@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
+
+_CACHES = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TRITON_CACHE_DIR")  # of matplotlib, numba, W&B, Triton
 
 
 class _Printer(logging.Handler):
@@ -35,6 +41,7 @@ def through_the_door(run: Callable[[], int | None], *, arguments: Mapping[str, s
     from dip4d.experiment.signals import Handlers
 
     open_door()
+    _cache_beside_home()
     handlers = Handlers()
     handlers.set(signal.SIGTERM, _terminate)
     try:
@@ -55,6 +62,15 @@ def through_the_door(run: Callable[[], int | None], *, arguments: Mapping[str, s
         return 143
     finally:
         handlers.restore()
+
+
+def _cache_beside_home() -> None:
+    """Where the home folder cannot be written, what libraries keep there goes to a temporary folder until the end."""
+    unset = [name for name in _CACHES if name not in os.environ]
+    if unset and not os.access(os.path.expanduser("~"), os.W_OK):
+        folder = tempfile.mkdtemp(prefix="dip4d-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ.update(dict.fromkeys(unset, folder))
 
 
 def _refused(why: str) -> int:

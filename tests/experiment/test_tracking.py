@@ -93,3 +93,38 @@ def test_a_logger_that_fails_is_silent_from_then_on(tmp_path, logged):
     for step in range(3):
         tracker.log_metrics({"x": 1.0}, step)
     assert [r.getMessage() for r in logged] == ["the run is tracked no further (no space left on device); it goes on"]
+
+
+WITHOUT_HOME = """
+import sys
+from dip4d.commands.door import through_the_door
+
+def command():
+    import matplotlib.figure
+    from dip4d.experiment import tracking
+    tracker = tracking.make_logger(sys.argv[1], tracking.Path("tracking"), config={"a": 1}, name="run")
+    tracker.log_metrics({"x": 1.0}, step=1)
+    if sys.argv[1] == "wandb":
+        tracker.quietly(lambda: tracker.kept.log_table("comparison", columns=["a"], data=[[1]]))
+    print(type(tracker.kept).__name__)
+    tracker.close()
+
+sys.exit(through_the_door(command, arguments={}))
+"""
+
+
+@pytest.mark.parametrize(("logger", "kept"), [("wandb", "WandbLogger"), ("csv", "CSVLogger")])
+def test_a_home_that_cannot_be_written_is_not_needed(tmp_path, nobody, logger, kept):
+    unset = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+    given = {name: value for name, value in os.environ.items() if name not in unset}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_HOME, logger],
+        cwd=tmp_path,
+        env={**given, "HOME": "/proc/none", "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{kept}\n")
+    assert "/proc/none" not in done.stderr
+    assert " INFO " not in done.stderr  # of W&B, where it finds no folder for its log
