@@ -41,6 +41,17 @@ def test_irregular_times_repeated_angles_and_a_bad_image(tmp_path, small, capsys
     assert len(metrics["methods"]["dip"]["psnr"]) == 13
 
 
+def test_a_run_of_a_dark_specimen_on_a_bright_field_is_not_usable(tmp_path, small, capsys):
+    series, _ = simulate("nanostar_alloying", 24, frames=16, peak_counts=0, seed=0)
+    noise = np.random.default_rng(0).normal(0, 1, series.shape)
+    dark = 100 - 60 * series.images / series.images.max() + noise
+    np.savez(tmp_path / "s.npz", images=dark, angles=series.angles_deg)
+    metrics = run(tmp_path / "run", *small, f"data.path={tmp_path / 's.npz'}", "compare.methods=[]")
+    assert metrics["verdict"]["level"] == "not usable"
+    assert "explains nothing of the unseen images" in metrics["verdict"]["because"][0]  # after however many steps
+    assert "data.invert=true" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("automatic", [True, False])
 def test_images_that_jump_are_aligned_first_and_where_they_lay_is_kept(tmp_path, small, capsys, automatic):
     jumping = ["simulate={size: 32, frames: 40, jitter: 1}", "train.steps=2", "compare.methods=[sirt_window]"]
