@@ -93,6 +93,8 @@ def read_table(path: Path, *, names: bool, what: str) -> Table:
     start = next((i for i, (_, cells) in enumerate(rows) if _is_data(cells, names=names)), len(rows))
     heads = [[c.lower() for c in cells] for _, cells in rows[:start]]
     header = next((h for h in reversed(heads) if any(_kind(c) for c in h)), [])
+    if separator is None and header:
+        header = _with_blanks(header, columns=max((len(cells) for _, cells in rows[start:]), default=0))
     for number, cells in rows[start:]:
         if len(cells) > len(header) > 0:
             raise InputError(
@@ -160,6 +162,19 @@ def _cells(line: str, separator: str | None) -> list[str]:
     return cells
 
 
+def _with_blanks(header: list[str], *, columns: int) -> list[str]:
+    """The names of columns, which may hold blanks: (rad) belongs to what stands before it, all words to one column."""
+    if columns == 1:
+        return [" ".join(header)]
+    names = header[:1]
+    for word in header[1:]:
+        if len(header) > columns and word[:1] in "([":
+            names[-1] += f" {word}"
+        else:
+            names.append(word)
+    return names
+
+
 def _is_data(cells: list[str], *, names: bool) -> bool:
     return any(number_of(c) is not None for c in cells[int(names) :])
 
@@ -201,7 +216,7 @@ def _are_decimals(data: list[list[str]], path: Path) -> bool:
     if np.ptp(times) == 0 or (len(set(behind)) < len(behind) and len(data) >= _FEWEST_LINES and (steps < 0).any()):
         return True
     distinct = len(set(behind)) == len(behind)
-    if distinct and (len(data) < _FEWEST_LINES or (steps > 0).all() or np.ptp(np.diff(np.sort(times))) == 0):
+    if distinct and ((steps > 0).all() or np.ptp(np.diff(np.sort(times))) == 0):
         return False
     raise InputError(
         f"{path}: the commas may be decimal, or stand before times; write decimal points, or a first line 'angle,time'"

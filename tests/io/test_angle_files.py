@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dip4d.errors import InputError
-from dip4d.io.angles import read_angle_file
+from dip4d.io.angles import read_angle_file, read_angles
 from dip4d.io.folder import angles_in_names, natural
 from dip4d.io.stamps import seconds_of
 from dip4d.io.table import read_text
@@ -149,3 +149,22 @@ def test_names_are_sorted_by_their_numbers_and_may_hold_the_angle(tmp_path):
     np.testing.assert_array_equal(found, [-15, 3, 9])
     assert not alone
     assert angles_in_names(["ts-1", "ts-2", "ts-3"]) is None
+
+
+@pytest.mark.parametrize("head", ["Tilt angle (rad)", "angle rad", "Tilt_angle (rad) time", "Time (s) angle (rad)"])
+def test_a_header_may_hold_blanks_where_blanks_separate(tmp_path, head):
+    columns = {"angle": ("-1.2", "0.0", "1.1"), "time": ("0", "45", "90")}
+    named = [name for name in ("angle", "time") if name in head.lower()]
+    named.sort(key=head.lower().index)
+    lines = [" ".join(columns[name][i] for name in named) for i in range(3)]
+    (tmp_path / "s.txt").write_text("\n".join([head, *lines]))
+    angles, times = read_angles(tmp_path / "s.txt")
+    np.testing.assert_allclose(angles, np.rad2deg([-1.2, 0, 1.1]))
+    assert (times is None) == (len(named) == 1)
+    assert times is None or list(times) == [0, 45, 90]
+
+
+def test_of_a_few_decimal_commas_no_times_are_made(tmp_path):
+    (tmp_path / "s.txt").write_text("8,72\n-45,95\n21,52\n")
+    with pytest.raises(InputError, match="the commas may be decimal"):
+        read_angles(tmp_path / "s.txt")
