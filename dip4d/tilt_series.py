@@ -258,7 +258,7 @@ def _filled(there: np.ndarray) -> np.ndarray:
 def border_levels(images: np.ndarray, empty: np.ndarray | None = None) -> np.ndarray:
     """(t,): the level of the outer tenth at both sides of the tilt axis, of each of the images (t, z, s).
 
-    The mean of what lies within four robust standard deviations of the median: of whole numbers the median jumps by
+    The mean of what lies near the median (`middle_of`): of whole numbers the median jumps by
     1, and the mean of few counts is not their median. empty: (t, z, s), pixels that do not count, or None.
     """
     width = max(1, images.shape[2] // 10)
@@ -307,15 +307,16 @@ def _levels(images: np.ndarray, empty: np.ndarray | None, *, columns: np.ndarray
 
 
 def middle_of(values: np.ndarray) -> float:
-    """The mean of the values (n,) within four robust standard deviations, or steps, of their median.
+    """The mean of the values (n,) from three robust standard deviations, or steps, below their median to four above it.
 
-    Within three it is too low of few counts, of which more lie far above than below: 6 % of the mass at 4 counts.
+    Three above are too few of few counts, of which more lie far above than below: 6 % of the mass at 4 counts. Far below
+    lies what an image does not show.
     """
     values = values.astype(np.float64)
-    away = np.abs(values - np.median(values))
+    above = values - np.median(values)
     steps = np.diff(np.unique(values))
-    spread = max(_SPREAD_PER_MAD * float(np.median(away)), float(steps.min()) if steps.size else 0.0)
+    spread = max(_SPREAD_PER_MAD * float(np.median(np.abs(above))), float(steps.min()) if steps.size else 0.0)
     for _ in range(_ROUNDS):  # few counts scatter more than half of them tell
-        kept = values[away <= 3 * spread]
+        kept = values[np.abs(above) <= 3 * spread]
         spread = max(spread, float(kept.std()))
-    return float(values[away <= 4 * spread].mean())
+    return float(values[(above >= -3 * spread) & (above <= 4 * spread)].mean())

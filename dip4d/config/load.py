@@ -17,13 +17,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Config, Evaluate
+from dip4d.config.schema import LEAST_MEMBERS, NETWORKS, REMOVED, RENAMED, Config, Evaluate, Tracking
 from dip4d.errors import InputError
 from dip4d.whole_file import written_beside
 
 PRESETS = Path(__file__).parent / "presets"
 _PATHS = (("run", "dir"), ("data", "path"), ("data", "angles"), ("data", "truth"), ("align", "shifts"))  # of users
 _MAY_CHANGE = {"run.dir", "run.resume", "logger", "train.steps", "train.max_minutes", "train.checkpoint_seconds"}
+LONGEST_NAME = 64  # of a group or a tag in W&B, characters
 _SET_HERE = {  # of the Trainer's: a run has keys of its own for them, or depends on them
     "max_steps": "train.steps",
     "min_steps": "train.steps",
@@ -162,7 +163,7 @@ def check_same_run(saved: Path, arguments: Sequence[str]) -> Config:
         if (
             changed
             and name not in _MAY_CHANGE
-            and name.split(".")[0] not in ("trainer", "compare", "output", "evaluate")
+            and name.split(".")[0] not in ("trainer", "compare", "output", "evaluate", "tracking")
         ):
             raise InputError(f"cannot resume with {name}={value}: the run began with {was[name]}")
     return after
@@ -311,6 +312,13 @@ def _check_elements(evaluate: Evaluate) -> None:
         raise InputError(f"evaluate.intensities=[{shown}] must be different numbers above 0, one for each of {given}")
 
 
+def _check_tracking(tracking: Tracking) -> None:
+    """The names that W&B takes."""
+    for name, given in [("group", tracking.group)] + [("tags", tag) for tag in tracking.tags]:
+        if given is not None and not 0 < len(given) <= LONGEST_NAME:
+            raise InputError(f"tracking.{name}={given} must have 1 to {LONGEST_NAME} characters")
+
+
 def _check_together(config: Config) -> None:
     """What the range of a single key cannot say."""
     if config.data.crop is not None and len(config.data.crop) != 4:
@@ -323,6 +331,7 @@ def _check_together(config: Config) -> None:
     if 0 < (members := config.uncertainty.members) < LEAST_MEMBERS:
         raise InputError(f"uncertainty.members={members} must be 0 or at least {LEAST_MEMBERS}, to have a spread")
     _check_elements(config.evaluate)
+    _check_tracking(config.tracking)
     if config.run.resume and config.run.overwrite:
         raise InputError("run.resume and run.overwrite exclude each other")
     if config.run.resume and config.run.dir is None:

@@ -253,6 +253,13 @@ class Evaluate:
 
 
 @dataclass
+class Tracking:
+    group: str | None = key(None, "Group of runs in Weights & Biases that this one belongs to.")
+    tags: list[str] = key([], "Its tags there, such as [needle,first], by which runs are found again.")
+    artifacts: bool = key(False, "Send volumes, checkpoint, configuration and metrics there too, as an artifact.")
+
+
+@dataclass
 class Config:
     run: Run = field(default_factory=Run)
     data: Data = field(default_factory=Data)
@@ -268,6 +275,7 @@ class Config:
         "wandb", "Where the run is tracked; wandb works offline, without an account.",
         among=("wandb", "tensorboard", "csv"),
     )  # fmt: skip
+    tracking: Tracking = field(default_factory=Tracking)
     trainer: dict[str, Any] = key({}, "Passed to the Lightning Trainer, for example trainer.accelerator=gpu.")
 
 

@@ -138,11 +138,11 @@ class StopByHand(L.Callback):
 
 class Pictures(L.Callback):
     """Logs the orthoslices of a few times through the densest z whenever the validation error is measured; with a truth
-    (t, z, y, x), their PSNR and SSIM, too.
+    (t, z, y, x), their PSNR and SSIM, too. vmax: the intensity per voxel that is white in all of them.
     """
 
-    def __init__(self, truth: np.ndarray | None = None) -> None:
-        self.truth = truth
+    def __init__(self, truth: np.ndarray | None = None, *, vmax: float) -> None:
+        self.truth, self.vmax = truth, vmax
 
     def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         if not isinstance(trainer.logger, Tracker) or not trainer.is_global_zero:
@@ -151,7 +151,7 @@ class Pictures(L.Callback):
         z, frames = densest_z(data.series.images), key_frames(len(data.tau))
         slices = key_slices(module, data, z=z)
         picture = np.concatenate(slices, axis=1)
-        log_picture(trainer.logger, "orthoslices", picture=picture, step=trainer.global_step)
+        log_picture(trainer.logger, "orthoslices", picture=picture, vmax=self.vmax, step=trainer.global_step)
         if self.truth is not None:
             truth, data_range = torch.from_numpy(self.truth[frames, z]), float(self.truth.max())
             found = quality(torch.from_numpy(slices), truth, data_range=data_range)
@@ -326,13 +326,16 @@ class Movie(L.Callback):
 
 
 class Results(L.Callback):
-    """Sends what the metrics.json of a run holds when its fit is done to the logger: scores of every frame, a table."""
+    """Sends what the metrics.json of a run holds when its fit is done to the logger: scores of every frame, a table.
 
-    def __init__(self, run: Path) -> None:
-        self.run = run
+    network: its name and label, as metrics.json will have them.
+    """
+
+    def __init__(self, run: Path, *, network: dict[str, str]) -> None:
+        self.run, self.network = run, network
 
     def on_fit_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         if isinstance(trainer.logger, Tracker) and trainer.is_global_zero:
             metrics = read_metrics(self.run)
             log_frames(trainer.logger, metrics["methods"])
-            log_comparison(trainer.logger, metrics)
+            log_comparison(trainer.logger, metrics | {"network": self.network})

@@ -35,7 +35,6 @@ from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.split import Split
-from dip4d.report.measures_figure import read_measures
 from dip4d.report.run_page import write_page
 from dip4d.report.run_report import draw_figures, print_table, trust_lines
 
@@ -258,8 +257,10 @@ def _begin(config: Config, place: _Place) -> tracking.Tracker:
     if not place.fitted:  # else they are finished, not begun again
         run_folder.forget_results(place.work)
     save_config(config, place.work / run_folder.CONFIG)
-    keys, tracked = dataclasses.asdict(config), place.folder / run_folder.TRACKING
-    return tracking.make_logger(config.logger, tracked, config=keys, name=place.folder.name)
+    keys, tracked, into = dataclasses.asdict(config), place.folder / run_folder.TRACKING, config.tracking
+    return tracking.make_logger(
+        config.logger, tracked, config=keys, name=place.folder.name, group=into.group, tags=into.tags
+    )
 
 
 def _callbacks(
@@ -278,7 +279,7 @@ def _callbacks(
         callbacks.StopByHand(),
         callbacks.Checkpoints(folder, config.train.checkpoint_seconds, named=config.run.dir is not None),
         Alignment(inputs.shifts),
-        callbacks.Pictures(truth),
+        callbacks.Pictures(truth, vmax=conventional.statistics.intensity_bound),
         callbacks.Movie(
             folder, truth=truth, times_s=config.output.times, excluded=config.data.exclude, seconds=seconds
         ),
@@ -286,15 +287,20 @@ def _callbacks(
         callbacks.Comparison(
             folder, conventional, methods=methods, truth=truth, seconds=seconds, saved=config.output.save
         ),
-        callbacks.Results(folder),
+        callbacks.Results(folder, network=network_of(config)),
     ]
+
+
+def network_of(config: Config) -> dict[str, str]:
+    """The name and the label of the network, for a metrics.json."""
+    return {"name": config.network.name, "label": NETWORKS[config.network.name].label}
 
 
 def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> dict:
     """What a metrics.json says of the run itself, which took so many seconds in all."""
-    name, truth = config.network.name, inputs.truth
+    truth = inputs.truth
     return {
-        "network": {"name": name, "label": NETWORKS[name].label},
+        "network": network_of(config),
         "steps": done.steps,
         "steps_needed": steps_of_fit(dataclasses.replace(config.train, steps=None), inputs.series.shape[1]),
         "steps_least": LEAST_STEPS,
@@ -335,6 +341,7 @@ def _write_what_else(
         )
     facts = facts_of(done, inputs, config=config, seconds=there.get("seconds", 0.0))
     facts["made"] = made_of(config, inputs.series)
+    facts["statistics"] = {name: float(value) for name, value in vars(statistics).items()}
     run_folder.add_metrics(folder, facts | {"verdict": vars(judge(there | facts))})
     found = measures.write_measures(folder, config=config, truth=inputs.truth, seconds=measures.MOST_SECONDS)
     if found is None:
@@ -369,6 +376,4 @@ def _say_what_came(folder: Path, done: Fit, *, config: Config, logger: tracking.
     if done.ended != "steps":
         lines += [f"The fit ended before its {done.data.steps} steps{ENDED[done.ended]}"]
     _log.info("\n".join([*lines, *trust_lines(metrics)]))
-    tracking.log_verdict(logger, metrics)
-    if (folder / run_folder.MEASURES).exists():
-        tracking.log_measures(logger, read_measures(folder / run_folder.MEASURES))
+    tracking.log_results(logger, folder, artifacts=config.tracking.artifacts)

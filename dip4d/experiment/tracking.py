@@ -6,7 +6,7 @@ import logging
 import os
 import uuid
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from dip4d.errors import InputError
-from dip4d.measures.image_quality import SCORES, comparison_rows
+from dip4d.measures.image_quality import ERRORS, OURS, SCORES, comparison_rows
 from dip4d.measures.verdict import Verdict
+from dip4d.report.measures_figure import read_measures
+from dip4d.report.tables import name_of_row
+from dip4d.run_folder import CHECKPOINT, CONFIG, FIGURES, MEASURES, METRICS, MOVIE, VOLUMES, read_metrics
 from dip4d.whole_file import written_beside
 
 INIT_SECONDS = 30  # W&B may take to answer; then the run is tracked offline
+SENT = (VOLUMES, CHECKPOINT, CONFIG, METRICS)  # of a run, as an artifact
+DERIVED = ("steps", "steps_needed", "parameters", "network", "statistics", "bound", "noise_floor", "resolution", "made")
 _log = logging.getLogger(__name__)
 
 
@@ -68,9 +73,23 @@ class Tracker(Logger):
             self.quietly(self.kept.experiment.finish)
 
 
-def make_logger(kind: str, folder: Path, *, config: dict[str, Any], name: str) -> Tracker:
+def make_logger(
+    kind: str,
+    folder: Path,
+    *,
+    config: dict[str, Any],
+    name: str,
+    group: str | None = None,
+    tags: Sequence[str] = (),
+) -> Tracker:
     """A logger that writes below `folder`. W&B works without an account: then offline, to be synchronised later; where
     it cannot even do that, a CSV file takes its place.
+
+    kind: wandb, tensorboard or csv.
+    folder: made if it is not there.
+    config: the keys of the run.
+    name: of the run.
+    group, tags: of the run, in W&B.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if kind == "tensorboard":
@@ -79,14 +98,15 @@ def make_logger(kind: str, folder: Path, *, config: dict[str, Any], name: str) -
         except ModuleNotFoundError:
             raise InputError("logger=tensorboard needs: pip install tensorboard") from None
     else:
-        logger = (_wandb(folder, name) if kind == "wandb" else None) or CSVLogger(folder, name="csv")
+        about = {"name": name, "group": group, "tags": list(tags)}
+        logger = (_wandb(folder, about) if kind == "wandb" else None) or CSVLogger(folder, name="csv")
     tracker = Tracker(logger)
     tracker.log_hyperparams(config)
     return tracker
 
 
-def _wandb(folder: Path, name: str) -> WandbLogger | None:
-    """W&B online, or else offline; None where neither works, or is wanted."""
+def _wandb(folder: Path, about: dict[str, Any]) -> WandbLogger | None:
+    """W&B online, or else offline; None where neither works, or is wanted. about: name, group and tags."""
     os.environ.setdefault("WANDB_SILENT", "true")
     mode = os.environ.get("WANDB_MODE")
     if mode == "disabled":
@@ -95,7 +115,7 @@ def _wandb(folder: Path, name: str) -> WandbLogger | None:
         modes = [mode] if mode else ["online" if _is_logged_in() else "offline"]
         for each in (*modes, "offline"):
             try:
-                return _begun(folder, name, offline=each != "online")
+                return _begun(folder, about, offline=each != "online")
             except Exception as error:
                 why = _line(error)
                 if each == "online":
@@ -116,7 +136,7 @@ def _is_logged_in() -> bool:
         return False
 
 
-def _begun(folder: Path, name: str, *, offline: bool) -> WandbLogger:
+def _begun(folder: Path, about: dict[str, Any], *, offline: bool) -> WandbLogger:
     """A W&B run that has begun; a resumed run goes on in W&B, too."""
     import wandb
 
@@ -129,10 +149,10 @@ def _begun(folder: Path, name: str, *, offline: bool) -> WandbLogger:
         id=remembered.read_text(),
         resume="allow",
         project=os.environ.get("WANDB_PROJECT", "dip4d"),
-        name=name,
         save_dir=folder,
         offline=offline,
         settings=wandb.Settings(mode=mode, console="off", silent=True, init_timeout=INIT_SECONDS),
+        **about,
     )
     if not hasattr(logger.experiment, "id"):
         raise RuntimeError("it did not begin")
@@ -160,9 +180,15 @@ def _hint(logger: Logger) -> str:
     return f"{logger.log_dir}/metrics.csv" if isinstance(logger, CSVLogger) else ""
 
 
-def log_picture(tracker: Tracker, name: str, *, picture: np.ndarray, step: int) -> None:
-    """picture: (rows, columns), any range; scaled to its own maximum."""
-    scaled = (np.clip(picture / max(float(picture.max()), 1e-12), 0, 1) * 255).astype(np.uint8)
+def log_picture(tracker: Tracker, name: str, *, picture: np.ndarray, vmax: float, step: int) -> None:
+    """Sends a grey picture, the same value always as bright.
+
+    tracker, name: where, and under which name.
+    picture: (rows, columns).
+    vmax: what is white.
+    step: of the fit.
+    """
+    scaled = (np.clip(picture / vmax, 0, 1) * 255).astype(np.uint8)
     logger = tracker.kept
     if isinstance(logger, WandbLogger):
         tracker.quietly(lambda: logger.log_image(name, [scaled], step=step))
@@ -210,19 +236,64 @@ def _log_measures(logger: Logger, columns: dict[str, np.ndarray]) -> None:
             logger.log_metrics(values, step=t)
 
 
-def log_verdict(tracker: Tracker, metrics: dict[str, Any]) -> None:
-    """The verdict on a run, in the summary of W&B."""
+def log_results(tracker: Tracker, run: Path, *, artifacts: bool = False) -> None:
+    """What a finished run has found: scores, errors and verdict into the summary, what was derived and the hashes of
+    its data beside the configuration, its quantities as curves, its figures, and the movie where there is one.
+
+    run: its folder.
+    artifacts: send the files of `SENT`, too.
+    """
+    metrics = read_metrics(run)
+    tracker.quietly(lambda: tracker.kept.log_metrics(final_scores(metrics)))
+    if (run / MEASURES).exists():
+        log_measures(tracker, read_measures(run / MEASURES))
     if isinstance(logger := tracker.kept, WandbLogger):
-        tracker.quietly(lambda: logger.experiment.summary.update({"verdict": str(Verdict.of(metrics))}))
+        tracker.quietly(lambda: _log_results(logger, run, metrics=metrics))
+        if artifacts:
+            tracker.quietly(lambda: _log_artifact(logger, run))
+
+
+def final_scores(metrics: dict[str, Any]) -> dict[str, float]:
+    """What one number each says of a run, by its name in a summary: psnr_mean, psnr_worst, ..., validation_error,
+    test_error; only those that its metrics.json has.
+    """
+    ours = next((row for row in comparison_rows(metrics) if row["method"] == OURS), {})
+    names = {f"{score} {which}": f"{score}_{which}" for score in SCORES for which in ("mean", "worst")}
+    names |= {kind.words: kind.attribute for kind in ERRORS.values()}
+    return {name: ours[column] for column, name in names.items() if ours.get(column) is not None}
+
+
+def _log_results(logger: WandbLogger, run: Path, *, metrics: dict[str, Any]) -> None:
+    import wandb
+
+    wandb_run = logger.experiment
+    wandb_run.summary.update({"verdict": str(Verdict.of(metrics))})
+    derived = {key: metrics[key] for key in DERIVED if metrics.get(key) is not None}
+    wandb_run.config.update({"derived": derived}, allow_val_change=True)
+    figures: dict[str, Any] = {f"figures/{f.stem}": wandb.Image(str(f)) for f in sorted((run / FIGURES).glob("*.png"))}
+    if (movie := run / FIGURES / MOVIE).exists():
+        figures["figures/movie"] = wandb.Video(str(movie), format="mp4")
+    wandb_run.log(figures)
+
+
+def _log_artifact(logger: WandbLogger, run: Path) -> None:
+    """The files stay where they are until W&B has them: they are not copied first."""
+    import wandb
+
+    artifact = wandb.Artifact(f"run-{logger.experiment.id}", type="reconstruction")
+    for name in SENT:
+        if (run / name).exists():
+            artifact.add_file(str(run / name), policy="immutable", skip_cache=True)
+    logger.experiment.log_artifact(artifact)
 
 
 def log_comparison(tracker: Tracker, metrics: dict) -> None:
-    """The comparison as a table."""
+    """The comparison as a table, each method by its name in words."""
     tracker.quietly(lambda: _log_comparison(tracker.kept, metrics))
 
 
 def _log_comparison(logger: Logger, metrics: dict) -> None:
-    rows = comparison_rows(metrics)
+    rows = [row | {"method": name_of_row(row["method"], metrics)} for row in comparison_rows(metrics)]
     if isinstance(logger, WandbLogger):
         logger.log_table("comparison", columns=list(rows[0]), data=[list(r.values()) for r in rows])
     elif isinstance(logger, TensorBoardLogger):

@@ -21,7 +21,7 @@ def table_of(metrics: dict) -> tuple[list[str], list[list[str]]]:
     rows = comparison_rows(metrics)
     columns = [c for c in rows[0] if any(r[c] is not None for r in rows)]
     digits = {f"{name} {which}": score.digits for name, score in SCORES.items() for which in ("mean", "worst")}
-    told = lambda c, v: _method(v, metrics) if c == "method" else f"{v:.{digits.get(c, 4)}f}"
+    told = lambda c, v: name_of_row(v, metrics) if c == "method" else f"{v:.{digits.get(c, 4)}f}"
     return [c.replace("_", " ") for c in columns], [
         ["-" if row[c] is None else told(c, row[c]) for c in columns] for row in rows
     ]
@@ -49,8 +49,8 @@ def trust_lines(metrics: dict) -> list[str]:
     return lines
 
 
-def _method(row: str, metrics: dict) -> str:
-    """The name of a row of `comparison_rows` in words, with its frames where they are not all."""
+def name_of_row(row: str, metrics: dict) -> str:
+    """The method of a row of `comparison_rows` in words, with its frames where they are not all."""
     if row == NOISE:
         return "the noise alone"
     name, _, at = row.partition(", ")
