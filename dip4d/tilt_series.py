@@ -309,8 +309,8 @@ def _levels(images: np.ndarray, empty: np.ndarray | None, *, columns: np.ndarray
 def middle_of(values: np.ndarray) -> float:
     """The mean of the values (n,) from three robust standard deviations, or steps, below their median to four above it.
 
-    Three above are too few of few counts, of which more lie far above than below: 6 % of the mass at 4 counts. Far below
-    lies what an image does not show.
+    Three above are too few of few counts, of which more lie far above than below: 6 % of the mass at 4 counts. Far
+    below lies what an image does not show.
     """
     values = values.astype(np.float64)
     above = values - np.median(values)

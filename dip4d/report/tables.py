@@ -11,6 +11,7 @@ from dip4d.measures.verdict import Verdict
 from dip4d.report.style import label
 
 TABLE_WIDTH, SCORE_WIDTH = 96, 16  # columns of text, and as many more for each score
+METHOD_WIDTH = 22  # a method in one line
 
 
 def table_of(metrics: dict) -> tuple[list[str], list[list[str]]]:
@@ -31,8 +32,9 @@ def print_table(metrics: dict, title: str = "") -> None:
     """The scores, mean and worst frame, and the errors of validation rows and test images, of every method."""
     columns, rows = table_of(metrics)
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="left" if column == "method" else "right")
+    table.add_column(columns[0], min_width=METHOD_WIDTH)
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*row)
     Console(width=TABLE_WIDTH + SCORE_WIDTH * len(SCORES)).print(table)

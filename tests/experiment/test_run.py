@@ -27,7 +27,19 @@ from dip4d.run_folder import PAGE, read_metrics
 from dip4d.simulation.simulate import simulate
 from tests.helpers import ROOT, StopNowError, interrupt, measured, run, same, weights
 
-FIGURES = {"orthoslices_yx.png", "orthoslices_zx.png", "quality.png", "diagnostics.png"}
+FIGURES = {
+    f"{name}.png"
+    for name in (
+        "orthoslices_yx",
+        "orthoslices_zx",
+        "quality",
+        "diagnostics",
+        "measures",
+        "surfaces",
+        "kymograph",
+        "images",
+    )
+}
 LIVE = "live.png"  # drawn while it runs, and by nothing later
 
 
