@@ -23,9 +23,7 @@ def table_of(metrics: dict) -> tuple[list[str], list[list[str]]]:
     columns = [c for c in rows[0] if any(r[c] is not None for r in rows)]
     digits = {f"{name} {which}": score.digits for name, score in SCORES.items() for which in ("mean", "worst")}
     told = lambda c, v: name_of_row(v, metrics) if c == "method" else f"{v:.{digits.get(c, 4)}f}"
-    return [c.replace("_", " ") for c in columns], [
-        ["-" if row[c] is None else told(c, row[c]) for c in columns] for row in rows
-    ]
+    return columns, [["-" if row[c] is None else told(c, row[c]) for c in columns] for row in rows]
 
 
 def print_table(metrics: dict, title: str = "") -> None:
@@ -34,7 +32,7 @@ def print_table(metrics: dict, title: str = "") -> None:
     table = Table(title=title, title_justify="left")
     table.add_column(columns[0], min_width=METHOD_WIDTH)
     for column in columns[1:]:
-        table.add_column(column, justify="right")
+        table.add_column(column.replace("_", " "), justify="right")
     for row in rows:
         table.add_row(*row)
     Console(width=TABLE_WIDTH + SCORE_WIDTH * len(SCORES)).print(table)

@@ -79,6 +79,15 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert page.read_text().count("<table>") == 2
 
 
+def test_each_score_has_its_own_head_in_the_table(run_of_a_ball):
+    metrics = read_metrics(run_of_a_ball)
+    scores = metrics["methods"]["dip"]
+    scores["psnr_near"] = scores["psnr"]
+    (run_of_a_ball / "metrics.json").write_text(json.dumps(metrics))
+    page = write_page(run_of_a_ball).read_text()
+    assert page.count("<th>PSNR near the specimen (dB), mean</th>") == page.count("<th>PSNR (dB), mean</th>") == 1
+
+
 def test_quantities_are_curves_with_their_errors_and_the_truth(run_of_a_ball):
     table = "frame,time_s,volume_nm3,volume_nm3_sigma,volume_nm3_truth\n0,0.0,5.0,0.5,5.5\n1,2.0,6.0,0.5,\n"
     (run_of_a_ball / "measures.csv").write_text(table)
