@@ -53,6 +53,11 @@ OUTPUTS = (CONFIG, *RESULTS, PAGE, RUNS_PAGE, SAVED, FIGURES, TRACKING, GOING_ON
 _AGAIN = "remove it and go on with run.resume=true: it is written again"
 
 
+def saved_volumes(run: Path) -> dict[str, Path]:
+    """The files of what output.save has kept, by name."""
+    return {path.name.removesuffix(".ome.tif"): path for path in sorted((run / SAVED).glob("*.ome.tif"))}
+
+
 def reconstruct_command() -> str:
     """How whoever runs this program would run a reconstruction, for hints that can be pasted."""
     programs = {"train.py": "python train.py", "__main__.py": "python -m dip4d reconstruct"}

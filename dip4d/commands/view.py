@@ -53,12 +53,11 @@ def run(arguments: argparse.Namespace) -> None:
 def _layers(folder: Path) -> dict[str, Path]:
     """The files of volumes and images of a run, by the names of their layers; ours first."""
     from dip4d.conventional.methods import label_of
-    from dip4d.run_folder import SAVED, UNCERTAINTY, VOLUMES
+    from dip4d.run_folder import UNCERTAINTY, VOLUMES, saved_volumes
 
     files = {"DIP-4D": folder / VOLUMES, "standard deviation": folder / UNCERTAINTY}
-    saved = {path.name.removesuffix(".ome.tif"): path for path in sorted((folder / SAVED).glob("*.ome.tif"))}
     names = {"series": "images (z, s)"}
-    files |= {names.get(name, label_of(name)): path for name, path in saved.items()}
+    files |= {names.get(name, label_of(name)): path for name, path in saved_volumes(folder).items()}
     return {name: path for name, path in files.items() if path.is_file()}
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,18 +40,19 @@ from dip4d.experiment.outputs import (
 from dip4d.experiment.signals import Handlers, requeue
 from dip4d.experiment.tracking import Tracker, log_comparison, log_frames, log_picture
 from dip4d.indices import evenly
+from dip4d.io.volumes import open_volumes
 from dip4d.measures.image_quality import ERRORS, SSIM_WINDOW, scored
 from dip4d.reconstruction.data import as_the_first_does, rows_of_fit
 from dip4d.reconstruction.fit import LEAST_STEPS
 from dip4d.reconstruction.module import DIP4D
 from dip4d.report.orthoslices import densest_z, orthoslices
 from dip4d.report.preview import Shrunk, add_preview, binning
+from dip4d.report.quality_figure import BEGINNING
 from dip4d.run_folder import CHECKPOINT, VOLUMES, add_metrics, read_metrics
 from dip4d.tilt_series import TiltSeries
 from dip4d.whole_file import written_beside
 
 EVENLY_SCORED, SCORED_IN_BEGINNING = 21, 5  # frames, of methods that reconstruct every frame anew
-BEGINNING = 0.05  # of the frames
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +207,7 @@ class Comparison(L.Callback):
                 baseline = self.conventional.baseline(left[0])
                 self._say(baseline, trainer)
                 if baseline.name in self.saved:
-                    self._save(baseline, rows_of_fit(trainer).series)
+                    baseline = self._save(baseline, rows_of_fit(trainer).series)
                 self._score(baseline, rows_of_fit(trainer).series)
                 del left[0]
         except (KeyboardInterrupt, MemoryError, RuntimeError) as error:  # hours of a fit are not lost for that
@@ -241,13 +243,14 @@ class Comparison(L.Callback):
         told = {key: {baseline.name: error} for key, error in errors.items() if error is not None}
         add_metrics(self.run, {"methods": {baseline.name: found}} | told)
 
-    def _save(self, baseline: Baseline, series: TiltSeries) -> None:
-        """Its volumes, of every image; a single one, if all are the same."""
+    def _save(self, baseline: Baseline, series: TiltSeries) -> Baseline:
+        """Its volumes, of every image; a single one, if all are the same. Returns it with these, made."""
         same = METHODS[baseline.name][1] is SCOPES["whole"]
         frames = self.conventional.each(baseline.volume, range(1 if same else self.conventional.frames))
-        write_movie(
-            saved_path(self.run, baseline.name), frames, series=series, times_s=series.times_s[: 1 if same else None]
-        )
+        path = saved_path(self.run, baseline.name)
+        write_movie(path, frames, series=series, times_s=series.times_s[: 1 if same else None])
+        volumes = open_volumes(path)
+        return replace(baseline, volume=lambda t: volumes[0 if same else t], seconds=0.0)
 
     def _times_to_keep(self, baseline: Baseline, series: TiltSeries) -> dict[int, float]:
         """Of which images the volumes are kept small, those of figures among them: one, if all have the same."""

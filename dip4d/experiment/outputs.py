@@ -31,6 +31,7 @@ from dip4d.reconstruction.fit import Fit
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.uncertainty import calibration, scale_of, spread
+from dip4d.report.arrays import write_arrays
 from dip4d.report.orthoslices import orthoslices, read_orthoslices
 from dip4d.report.preview import (
     MEASURED,
@@ -219,26 +220,21 @@ def key_slices(module: DIP4D, data: TiltRows, *, z: int) -> np.ndarray:
 
 def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequence[int]) -> None:
     """Adds to the orthoslices.npz of a run; the file is whole at any moment. frames: the numbers of those shown."""
-    path = folder / run_folder.ORTHOSLICES
-    before = read_orthoslices(folder) if path.exists() else {}
-    with written_beside(path) as place, place.open("wb") as file:
-        arrays = before | {"frames": np.array(frames)} | slices
-        np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  # it takes them for other arguments
+    before = read_orthoslices(folder) if (folder / run_folder.ORTHOSLICES).exists() else {}
+    write_arrays(folder / run_folder.ORTHOSLICES, before | {"frames": np.array(frames)} | slices, compressed=False)
 
 
 def save_images(folder: Path, images: Images, *, test: Sequence[int]) -> None:
     """Test images, or where there are none the middle one, as measured and as predicted, for a figure: images.npz."""
-    frames = list(test)[:IMAGES_SHOWN] or [len(images.measured) // 2]
     from skimage.measure import block_reduce  # slow to import
 
+    frames = list(test)[:IMAGES_SHOWN] or [len(images.measured) // 2]
     k = max(1, -(-max(images.measured.shape[1:]) // FINEST_SHOWN))
     blocks: Any = (1, k, k)  # its type says less than it takes
     small = lambda v: block_reduce(v[frames].astype(np.float32), blocks, np.mean)
-    with written_beside(folder / run_folder.IMAGES) as place, place.open("wb") as file:
-        np.savez_compressed(
-            file, frames=np.array(frames), unseen=np.isin(frames, list(test)), measured=small(images.measured),
-            predicted=small(images.predicted),
-        )  # fmt: skip
+    arrays = {"frames": np.array(frames), "unseen": np.isin(frames, list(test))}
+    arrays |= {"measured": small(images.measured), "predicted": small(images.predicted)}
+    write_arrays(folder / run_folder.IMAGES, arrays)
 
 
 def output_times(config: Config, series: TiltSeries) -> np.ndarray:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from dip4d.errors import InputError
 from dip4d.measures.image_quality import ERRORS, OURS, SCORES, comparison_rows
 from dip4d.measures.verdict import Verdict
-from dip4d.report.measures_figure import read_measures
+from dip4d.report.measures_table import read_measures
 from dip4d.report.tables import name_of_row
 from dip4d.run_folder import CHECKPOINT, CONFIG, FIGURES, MEASURES, METRICS, MOVIE, VOLUMES, read_metrics
 from dip4d.whole_file import written_beside

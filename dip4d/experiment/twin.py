@@ -27,7 +27,7 @@ from dip4d.experiment.inputs import inputs_of, load_data, split_of
 from dip4d.experiment.measures import elements_of_run, is_relative
 from dip4d.experiment.plan import device_of
 from dip4d.experiment.twin_marks import Marks, marks_for
-from dip4d.measures.consistency import less_noise
+from dip4d.measures.consistency import less_noise, relative_error
 from dip4d.measures.elements import Elements
 from dip4d.measures.error_bars import error_bars, how_much_sharper, sharper
 from dip4d.measures.image_quality import psnr
@@ -106,13 +106,16 @@ def twin(
         raise InputError(f"{refits} refits have no spread; it takes {FEWEST_REFITS}")
     original = original_of(folder)
     _log.info(f"The movie is projected and reconstructed again, {refits} times")
-    truth = [measure(volume, elements=original.elements) for volume in original.movie()]
+    truth, peak = [], 0.0
+    for volume in original.movie():
+        truth.append(measure(volume, elements=original.elements))
+        peak = max(peak, float(volume.max()))
     put_in, found = table_of(truth), {name: [] for name in truth[0].values}
     scores = []
     for k in range(refits):
         seed = original.config.run.seed + _SEED + k
         again = _refitted(original, original.imaged(seed=seed), seed=seed, callbacks=callbacks)
-        psnrs, table = _compared(original, again)
+        psnrs, table = _compared(original, again, peak=peak)
         scores.append(psnrs)
         for name, values in table.items():
             found[name].append((values - put_in[name]) / (put_in[name] if is_relative(name) else 1.0))
@@ -174,11 +177,8 @@ def _missing(series: TiltSeries, predicted: np.ndarray, *, split: Split, noise: 
     if series.shown is not None:
         unseen &= series.shown
     measured = series.images[unseen]
-    norm = float(np.square(measured, dtype=np.float64).sum())
-    if norm == 0:
-        return None
-    error = float(np.sqrt(np.square(predicted[unseen] - measured, dtype=np.float64).sum() / norm))
-    return less_noise(error, noise.floor(measured))
+    error = relative_error(predicted[unseen], measured)
+    return None if np.isnan(error) else less_noise(error, noise.floor(measured))
 
 
 def _refitted(
@@ -205,11 +205,15 @@ def _refitted(
     return done.module, done.data
 
 
-def _compared(original: Original, again: tuple[DIP4D, TiltRows]) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The PSNR of each frame of a twin against what was put in, and its quantities."""
+def _compared(
+    original: Original,
+    again: tuple[DIP4D, TiltRows],
+    *,
+    peak: float,
+) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The PSNR of each frame of a twin against what was put in, and its quantities. peak: what was put in at most."""
     module, data = again
     scores, measured = [], []
-    peak = max(float(volume.max()) for volume in original.movie())
     for put_in, volume in zip(original.movie(), module.volumes(data, data.tau), strict=True):
         scores.append(psnr(volume.numpy(), put_in, data_range=peak))
         measured.append(measure(volume.numpy(), elements=original.elements))

@@ -207,15 +207,7 @@ def _shape_of(fill: np.ndarray, particles: int) -> dict[str, float]:
     surface = float(mesh_surface_area(vertices, faces))
     lengths = {f"length_{axis}": n for axis, n in zip("zyx", np.ptp(vertices, axis=0).tolist(), strict=True)}
     sphericity = np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / surface
-    return (
-        found
-        | lengths
-        | {
-            "surface": surface,
-            "surface_to_volume": surface / volume,
-            "sphericity": sphericity,
-        }
-    )
+    return found | lengths | {"surface": surface, "surface_to_volume": surface / volume, "sphericity": sphericity}
 
 
 def _amounts(fill: np.ndarray, material: np.ndarray, *, mass: float, elements: Elements) -> dict[str, float]:

@@ -24,10 +24,8 @@ ANGLES_OFF = 2.5  # degrees, rms: of 16 healthy simulated series it is up to 2.5
 UNEXPLAINED = 0.06  # error less the noise: a round needle, alike from all sides, has 0.04
 SURE_OF_AXIS = 0.2  # confidence in another tilt axis, with a misfit that is more than noise
 AT_BOUND = 0.3  # share of the specimen at the bound; where that is right it may be 0.8, of one material, hence
-GROWS, STILL_TOO_LOW = (
-    1.5,
-    1.1,
-)  # times it grew in the fit, and the misfit: 1.3 and 1.1 of a right one, 1.8 and up of others
+GROWS = 1.5  # times in the fit: the right one 1.3, others 1.8 and more; or
+STILL_TOO_LOW = 1.1  # the misfit, times the noise
 LIKE_CHANCE = 0.78  # of what angles in a random order leave unexplained: the best of 200 orders left 0.81 to 0.87
 
 

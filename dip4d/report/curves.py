@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dip4d.errors import InputError
+import numpy as np
+
 from dip4d.measures.image_quality import OURS, SCORES
+from dip4d.report.measures_table import quantities_in, read_measures, title_of
 from dip4d.report.style import INK, label, line_of
 from dip4d.report.style import OURS as OUR_COLOUR
 from dip4d.run_folder import MEASURES
@@ -80,19 +81,11 @@ def _quantities(path: Path) -> dict[str, list[dict]]:
     """The quantities of a measures.csv: ours with its error, and the truth where it is known; none without the file."""
     if not path.exists():
         return {}
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        number = lambda text: None if text in ("", "nan") else float(text)
-        columns = {n: [number(row[n]) for row in rows] for n in (rows[0] if rows else ())}
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise InputError(f"{path}: not a table of quantities ({error}); remove it, and it is made anew") from None
-    charts = {}
-    for name in columns.keys() - {"frame", "time_s"}:
-        if name.endswith(("_sigma", "_truth")) or name.startswith("particle_"):
-            continue
-        charts[name] = _quantity(columns, name)
-    return {_in_words(name): charts[name] for name in columns if name in charts}
+    known = lambda values: [None if np.isnan(v) else float(v) for v in values]
+    table = read_measures(path)
+    columns = {name: known(values) for name, values in table.items()}
+    capital = lambda words: words[:1].upper() + words[1:]
+    return {capital(title_of(name)): _quantity(columns, name) for name in quantities_in(table)}
 
 
 def _quantity(columns: Mapping[str, list[float | None]], name: str) -> list[dict]:
@@ -104,11 +97,3 @@ def _quantity(columns: Mapping[str, list[float | None]], name: str) -> list[dict
         times, columns.get(f"{name}_truth", []), look={"label": "truth", "colour": INK, "ours": False, "dash": "2 3"}
     )
     return [truth, ours] if truth["points"] else [ours]
-
-
-def _in_words(name: str) -> str:
-    """A column such as volume_nm3 as a title: Volume (nm³)."""
-    words, _, unit = name.rpartition("_")
-    units = {"nm": "nm", "nm2": "nm²", "nm3": "nm³", "px": "px", "px2": "px²", "px3": "px³", "deg": "°"}
-    text = f"{words} ({units[unit]})" if unit in units else name
-    return (text[:1].upper() + text[1:]).replace("_", " ")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from dip4d.errors import InputError
+from dip4d.report.arrays import read_arrays
 from dip4d.report.style import Look, new_figure, save_figure
 from dip4d.run_folder import FIGURES, IMAGES
 
@@ -23,13 +22,7 @@ def read_images(run: Path) -> dict[str, np.ndarray]:
     path = run / IMAGES
     if not path.exists():
         return {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in ("frames", "unseen", "measured", "predicted")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: damaged, or not that of a run ({type(error).__name__}); remove it and go on with run.resume=true"
-        ) from None
+    return read_arrays(path, needed=("frames", "unseen", "measured", "predicted"))
 
 
 def draw_images(run: Path, metrics: dict, *, look: Look) -> list[Path]:

@@ -9,22 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from dip4d.errors import InputError
+from dip4d.report.measures_table import quantities_in, read_measures, title_of
 from dip4d.report.style import INK, OURS, PLAIN, Look, new_figure, save_figure
 
 COLUMNS = 3
 LEAST_RANGE = 0.1  # of a quantity, on its axis: flat looks flat
 AXES = {"z": "-", "y": "--", "x": ":"}
-
-
-def read_measures(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a measures.csv by their names, (t,) each. Raises InputError."""
-    try:
-        names = path.open(encoding="utf-8").readline().strip().split(",")
-        rows = np.loadtxt(path, delimiter=",", skiprows=1, ndmin=2)
-        return dict(zip(names, rows.T, strict=True))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a table of quantities ({error}); remove it, and report the run again") from None
 
 
 def draw_measures(table: Path, path: Path, *, look: Look = PLAIN) -> list[Path]:
@@ -44,7 +34,7 @@ def draw_measures(table: Path, path: Path, *, look: Look = PLAIN) -> list[Path]:
 
 def _panels(columns: dict[str, np.ndarray]) -> list[list[str]]:
     """The names of the columns that are drawn together, for each panel: the three lengths are."""
-    own = [n for n in columns if n != "time_s" and not n.endswith(("_sigma", "_truth")) and n[:9] != "particle_"]
+    own = quantities_in(columns)
     lengths = [n for n in own if n.startswith("length_")]
     first = lengths[0] if lengths else None
     return [lengths if n == first else [n] for n in own if n == first or n not in lengths]
@@ -74,25 +64,9 @@ def _draw(axis: Axes, columns: dict[str, np.ndarray], *, names: list[str]) -> No
         axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_ylim(middle - half, middle + half)
     axis.set_xlabel("time (s)")
-    axis.set_title(_title(names), loc="left", fontsize=10)
+    together = names[0] if len(names) == 1 else f"length_{names[0].split('_')[-1]}"
+    axis.set_title(title_of(together), loc="left", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.3)
     if len(names) > 1:
         axis.legend(frameon=False, fontsize=8)
-
-
-def _title(names: list[str]) -> str:
-    """The name of a panel, with the unit: volume (nm³)."""
-    name = names[0] if len(names) == 1 else f"length_{names[0].split('_')[-1]}"
-    for unit, words in (("3", "³"), ("2", "²"), ("", "")):
-        for length in ("nm", "px"):
-            if name.endswith(f"_per_{length}"):
-                return f"{_words(name.removesuffix(f'_per_{length}'))} (1/{length})"
-            if name.endswith(f"_{length}{unit}"):
-                return f"{_words(name.removesuffix(f'_{length}{unit}'))} ({length}{words})"
-    return _words(name)
-
-
-def _words(name: str) -> str:
-    words = name.replace("_", " ")
-    return f"amount of {words}" if words[:1].isupper() else words

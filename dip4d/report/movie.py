@@ -15,7 +15,7 @@ from dip4d.errors import InputError
 from dip4d.io.raw import optional
 from dip4d.measures.image_quality import OURS
 from dip4d.report.preview import MEASURED, PREDICTED, SmallMovie, movies_of, side_by_side, view_of
-from dip4d.report.style import label
+from dip4d.report.style import label, round_quarter
 from dip4d.report.surface import surface_picture
 from dip4d.run_folder import FIGURES, MOVIE, read_metrics
 from dip4d.whole_file import written_beside
@@ -139,8 +139,7 @@ class _Scene:
         """A scale bar of the slices, left below."""
         columns, scale = movie.volumes.shape[3], _scale(movie.volumes.shape[2:], cell)
         unit = movie.binned * (self.pixel_nm or 1.0)
-        power = 10 ** np.floor(np.log10(max(columns * unit / 4, 1e-9)))
-        length = power * max(n for n in (1, 2, 5) if n * power <= columns * unit / 4)
+        length = round_quarter(columns * unit)
         pixels = round(length / unit * scale)
         head, height = self.size[1] // 16, self.size[1]
         left, y = (cell[0] - round(columns * scale)) // 2, height - head // 2

@@ -13,7 +13,7 @@ from dip4d.io.volumes import open_volumes
 from dip4d.measures.image_quality import OURS
 from dip4d.report.orthoslices import read_orthoslices
 from dip4d.report.style import Look, label, names_of, new_figure, save_figure, scale_bar
-from dip4d.run_folder import FIGURES, SAVED, VOLUMES
+from dip4d.run_folder import FIGURES, VOLUMES, saved_volumes
 
 WIDTH, FLATTEST = 1.5, 0.34  # inches of a picture, and its least height
 AXES = {"y": "y, the beam at 0°, downwards", "z": "z, the tilt axis, downwards"}
@@ -88,7 +88,7 @@ def _asked_for(run: Path, metrics: dict, *, look: Look) -> list[Slices]:
 
 def _saved(run: Path, *, like: np.ndarray) -> dict[str, np.ndarray]:
     """What output.save has kept of methods and truth, by name: volumes (t, z, y, x), or one of all times."""
-    movies = {path.name.split(".")[0]: open_volumes(path) for path in sorted((run / SAVED).glob("*.ome.tif"))}
+    movies = {name: open_volumes(path) for name, path in saved_volumes(run).items()}
     alike = lambda movie: movie.shape[1:] == like.shape[1:] and len(movie) in (1, len(like))
     return {name: movie for name, movie in movies.items() if alike(movie)}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from dip4d.errors import InputError
+from dip4d.report.arrays import read_arrays
 from dip4d.run_folder import ORTHOSLICES
 
 
@@ -33,12 +32,4 @@ def orthoslices(name: str, volumes: Sequence[np.ndarray], *, images: np.ndarray)
 
 def read_orthoslices(run: Path) -> dict[str, np.ndarray]:
     """orthoslices.npz of a run: the slices of `orthoslices`, and `frames`, their numbers. Raises InputError."""
-    path = run / ORTHOSLICES
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            slices = {name: arrays[name] for name in arrays.files}
-            return {"frames": slices["frames"]} | slices
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: damaged, or not that of a run ({type(error).__name__}); remove it and go on with run.resume=true"
-        ) from None
+    return read_arrays(run / ORTHOSLICES, needed=("frames",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,14 @@ from dip4d.errors import InputError
 from dip4d.indices import evenly
 from dip4d.io.volumes import open_volumes, read_times_and_size
 from dip4d.measures.image_quality import OURS, Frame
+from dip4d.report.arrays import read_arrays, write_arrays
 from dip4d.run_folder import PREVIEW, VOLUMES
-from dip4d.whole_file import written_beside
 
 VOXELS = 2**20  # of a volume, at most: 101^3, or 16 x 256 x 256
 MOVIE_VOXELS = 50 * VOXELS  # of all volumes of a method, at most
 WHITE, FINE = 255, 65535  # what the largest intensity is kept as, in the end and on the way
 _BESIDE = ("sirt_window", "sirt_whole", "sirt_frozen")  # ours first; the first that there is
+WITHOUT = "remove it: the page does without"
 MEASURED, PREDICTED = "images_measured", "images_predicted"  # beside the methods
 
 
@@ -144,14 +144,12 @@ def small_movie(frames: Iterable[np.ndarray], times_s: Iterable[float], *, binne
 
 def add_preview(run: Path, movies: Mapping[str, SmallMovie | None]) -> None:
     """Adds movies, by the names of their methods, to the preview.npz of a run; the file is whole at any moment."""
-    path = run / PREVIEW
     arrays: dict[str, np.ndarray] = {}
     for name, movie in (read_preview(run) | dict(movies)).items():
         if movie is not None:
             arrays[name] = movie.volumes
             arrays |= {f"{name}/{key}": np.asarray(getattr(movie, key)) for key in ("times_s", "vmax", "binned")}
-    with written_beside(path) as place, place.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]  # it takes them for other arguments
+    write_arrays(run / PREVIEW, arrays)
 
 
 def read_preview(run: Path) -> dict[str, SmallMovie]:
@@ -160,16 +158,13 @@ def read_preview(run: Path) -> dict[str, SmallMovie]:
     Raises InputError if a file is damaged.
     """
     path = run / PREVIEW
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [name for name in arrays.files if "/" not in name]
-            return {n: _movie_in(arrays, n) for n in names}
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: damaged, or not that of a run ({type(error).__name__}); remove it: the page does without"
-        ) from None
+    arrays = read_arrays(path, remedy=WITHOUT)
+    try:
+        return {name: _movie_in(arrays, name) for name in arrays if "/" not in name}
+    except KeyError as error:
+        raise InputError(f"{path}: damaged, or not that of a run ({error} is missing); {WITHOUT}") from None
 
 
 def _movie_in(arrays: Mapping[str, np.ndarray], name: str) -> SmallMovie:

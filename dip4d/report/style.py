@@ -47,7 +47,6 @@ class Look:
     dpi: int = 110
 
 
-FORMATS = ("png", "pdf", "svg")
 PLAIN = Look()
 
 
@@ -65,11 +64,16 @@ def save_figure(figure: Figure, path: Path, *, look: Look = PLAIN) -> list[Path]
     return paths
 
 
+def round_quarter(length: float) -> float:
+    """The largest 1, 2 or 5 times a power of ten that is no more than a quarter of a length, for a scale bar."""
+    power = 10 ** math.floor(math.log10(length / 4))
+    return max(n * power for n in (1, 2, 5) if n * power <= length / 4)
+
+
 def scale_bar(axis: Axes, shape: tuple[int, int], *, pixel_nm: float | None) -> None:
     """A bar of a round length, about a quarter of the width, below a picture (rows, columns)."""
     length, unit = (shape[1], "voxels") if pixel_nm is None else (shape[1] * pixel_nm, "nm")
-    step = 10 ** math.floor(math.log10(length / 4))
-    bar = max(k * step for k in (1, 2, 5) if k * step <= length / 4)
+    bar = round_quarter(length)
     size, thick = bar / (1 if pixel_nm is None else pixel_nm), max(shape[0] // 60, 1)
     label = f"{bar:g} {unit}"
     below = AnchoredSizeBar(

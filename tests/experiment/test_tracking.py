@@ -19,7 +19,7 @@ from dip4d.config.load import load_config
 from dip4d.errors import InputError
 from dip4d.experiment import tracking
 from dip4d.experiment.tracking import Tracker, hint, make_logger
-from dip4d.report.measures_figure import read_measures
+from dip4d.report.measures_table import read_measures
 from tests.helpers import ROOT, run
 
 Record = vars(wandb_internal_pb2)["Record"]

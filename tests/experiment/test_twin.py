@@ -11,7 +11,7 @@ import torch
 
 from dip4d.__main__ import main
 from dip4d.experiment.twin_marks import marks_for
-from dip4d.report.measures_figure import read_measures
+from dip4d.report.measures_table import read_measures
 from dip4d.tilt_series import TiltSeries
 from tests.helpers import run
 
