@@ -9,7 +9,17 @@ from collections.abc import Sequence
 
 from dip4d.commands.door import through_the_door
 
-COMMANDS = ("inspect", "align", "reconstruct", "report", "twin", "export", "view", "example")  # in the order of --help
+COMMANDS = (
+    "inspect",
+    "align",
+    "reconstruct",
+    "report",
+    "twin",
+    "plan",
+    "export",
+    "view",
+    "example",
+)  # in the order of --help
 
 
 def build_parser() -> argparse.ArgumentParser:

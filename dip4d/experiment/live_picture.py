@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+import torch
 
 from dip4d.conventional.methods import label_of
 from dip4d.conventional.quick_sirt import QuickSirt, quick_sirt
@@ -64,6 +65,15 @@ class LivePicture(L.Callback):
         if not self._failed:
             _log.info(f"Look at {self.path} while it fits")
 
+    def of_motion_test(self) -> L.Callback:
+        """What draws the first fit of a motion test, the earliest look at the specimen: a callback of it."""
+        return _FirstLook(self)
+
+    def draw_coarse(self, trainer: L.Trainer, module: DIP4D) -> None:
+        """Draws what a fit of binned images shows of the same orthoslices."""
+        if time.monotonic() >= self._next:
+            self._try(lambda: self._draw_coarse(trainer, module))
+
     def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
         step = trainer.global_step
         self.errors[step] = float(trainer.callback_metrics["validation/dip"])
@@ -86,6 +96,20 @@ class LivePicture(L.Callback):
         self._sirt = quick_sirt(self.series, self.z, **rows, seconds=self.seconds)
         if not self.path.exists():
             self._draw(None, f"{self.label}, before the fit")
+
+    @torch.no_grad()
+    def _draw_coarse(self, trainer: L.Trainer, module: DIP4D) -> None:
+        data, width = rows_of_fit(trainer), self.series.shape[2]
+        k = width // data.series.shape[2]
+        batch = data.batch([min(self.z // k, data.series.shape[1] - 1)]).to(module.device)
+        tau = torch.as_tensor(self.series.tau[self.frames], device=module.device)[None]
+        small = module(batch.z, batch.rows, tau=tau)[0].float().cpu().numpy() / k
+        slices = small.repeat(k, axis=1).repeat(k, axis=2)
+        left = width - slices.shape[1]  # was cut off when the images were binned
+        slices = np.pad(slices, ((0, 0), (0, left), (0, left)))
+        coarse = "" if k == 1 else f" in images binned {k} x {k}"
+        self._draw(slices, f"{self.label}: looking for a motion{coarse}, step {trainer.global_step}")
+        self._next = time.monotonic() + SECONDS_BETWEEN
 
     def _draw_kept(self, trainer: L.Trainer, module: DIP4D) -> None:
         """What the run keeps, as its files have it."""
@@ -133,3 +157,13 @@ class LivePicture(L.Callback):
         except Exception as error:  # whatever it is: the fit is what counts
             self._failed = True
             _log.warning(f"{self.path} could not be drawn ({error}); the fit goes on without")
+
+
+class _FirstLook(L.Callback):
+    """Draws the live picture of a run from the short fit that looks for a motion."""
+
+    def __init__(self, live: LivePicture) -> None:
+        self.live = live
+
+    def on_validation_end(self, trainer: L.Trainer, module: DIP4D) -> None:
+        self.live.draw_coarse(trainer, module)

@@ -69,10 +69,10 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     split = split_of(config, inputs.series)
     statistics = statistics_of(split.seen(inputs.series), config.network.intensity_bound, device=device_of(config))
     conventional = conventional_of(config, inputs, split=split, statistics=statistics, budget=budget, plan=plan)
-    motion = _motion(config, inputs, split=split, budget=budget, saved=place.saved)
     using = run_folder.in_use(place.folder, config.run)
     with using, _saying_how_to_go_on(place.folder), closing(_begin(config, place)) as logger:
         live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
+        motion = _motion(config, inputs, split=split, budget=budget, saved=place.saved, live=live)
         around = _callbacks(
             config, place, live=live, conventional=conventional, methods=methods, inputs=inputs, budget=budget
         )
@@ -229,12 +229,14 @@ def _motion(
     split: Split,
     budget: Budget,
     saved: dict | None,
+    live: LivePicture,
 ) -> RigidMotion | None:
     """The motion of the specimen as a whole, to start from; None if it is at rest."""
     if saved is not None:
         motion = motion_of(saved, inputs.series)
     else:
-        motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test)
+        look = [live.of_motion_test()]
+        motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test, callbacks=look)
         if motion is not None:
             pace = check_motion(config, inputs.series, motion=motion, budget=budget)
             _log.info(f"With a motion a step of the fit takes {pace.step:.2g} s")

@@ -72,9 +72,9 @@ class Original:
     sharpened: np.ndarray
     amount: float
 
-    def movie(self) -> Iterator[np.ndarray]:
-        """The volumes (z, y, x) that are put into a twin, one for each image."""
-        for volume in self.module.volumes(self.data, self.data.tau):
+    def movie(self, tau: torch.Tensor | None = None) -> Iterator[np.ndarray]:
+        """The volumes (z, y, x) that are put into a twin, one for each image; or at times tau (t,), 0..1."""
+        for volume in self.module.volumes(self.data, self.data.tau if tau is None else tau):
             plain = volume.numpy()
             yield plain + np.float32(self.amount) * (sharper(plain) - plain)
 
@@ -222,17 +222,22 @@ def _compared(
 
 def _told(found: dict[str, list[np.ndarray]], elements: Elements | None) -> dict[str, dict]:
     """The error bars of quantities, their bias and their spread, relative to them but for dimensionless ones."""
-    names = () if elements is None else elements.names
-    kinds = dict.fromkeys(names, "mass" if len(names) == 1 else "amount")
     told: dict[str, dict] = {"sigma": {}, "bias": {}, "spread": {}}
     for name, deviations in found.items():
         values = np.stack(deviations)
         if name == "particles" or not np.isfinite(values).all():
             continue
-        told["sigma"][name] = error_bars(values, kinds.get(name, name)).tolist()
+        told["sigma"][name] = error_bars(values, kind_of(name, elements)).tolist()
         told["bias"][name] = values.mean(0).tolist()
         told["spread"][name] = values.std(0, ddof=1).tolist()
     return told
+
+
+def kind_of(name: str, elements: Elements | None) -> str:
+    """The kind of a quantity, as `error_bars` knows it."""
+    if elements is None or name not in elements.names:
+        return name
+    return "mass" if len(elements.names) == 1 else "amount"
 
 
 def _resolution(original: Original, callbacks: Sequence[L.Callback]) -> dict:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 
+import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,6 +37,7 @@ def find_motion(
     *,
     settings: Config,
     budget: FitTime | None = None,
+    callbacks: Sequence[L.Callback] = (),
 ) -> RigidMotion | None:
     """The motion of the specimen as a whole, to start from; None if it is at rest as far as the images tell.
 
@@ -46,6 +49,7 @@ def find_motion(
     split: what of it is kept aside.
     settings: those of the fit that is to come.
     budget: the time of each short fit; None for no limit.
+    callbacks: of the first short fit.
     """
     if not _can_be_found(series, settings):
         return None
@@ -53,7 +57,7 @@ def find_motion(
     _log.info("Looking for a motion of the specimen as a whole (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
     motion, still = RigidMotion(coarse.shape[2] / 2), RigidMotion(coarse.shape[2] / 2).requires_grad_(False)
-    error = _short_fit(coarse, motion, settings=settings, budget=budget)
+    error = _short_fit(coarse, motion, settings=settings, budget=budget, callbacks=callbacks)
     if settings.network.motion == "auto":
         if k * motion.largest_move() < LEAST_MOVE_PX:
             return None
@@ -96,12 +100,19 @@ def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
     return RigidMotion(series.shape[2] / 2) if "network.motion.turn" in saved["state_dict"] else None
 
 
-def _short_fit(series: TiltSeries, motion: RigidMotion, *, settings: Config, budget: FitTime | None) -> float:
+def _short_fit(
+    series: TiltSeries,
+    motion: RigidMotion,
+    *,
+    settings: Config,
+    budget: FitTime | None,
+    callbacks: Sequence[L.Callback] = (),
+) -> float:
     """A short fit, from a motion and of it, if that can be fitted; returns its validation error."""
     with torch.random.fork_rng():
         torch.manual_seed(settings.run.seed)
         split, short = _short_split(series, settings), _short_settings(settings)
-        done = fit(series, split, settings=short, motion=motion, budget=budget)
+        done = fit(series, split, settings=short, motion=motion, budget=budget, callbacks=callbacks)
     return done.module.validation_error(done.data)
 
 
