@@ -27,7 +27,7 @@ class Names:
 
 LEAST_MEMBERS = 3  # of an uncertainty, to have a spread
 
-SPECIMENS = Names("dip4d.simulation.specimens", "SPECIMENS")
+SPECIMENS = Names("dip4d.simulation.hard_specimens", "ALL")
 SCHEMES = Names("dip4d.simulation.schemes", "SCHEMES")
 METHODS = Names("dip4d.conventional.methods", "METHODS", listed=False)
 ELEMENTS = Names("dip4d.measures.elements", "ATOMIC_NUMBERS", listed=False)
@@ -121,6 +121,25 @@ class Align:
 
 
 @dataclass
+class Camera:
+    readout: float = key(0.0, "Readout noise: rms, as a share of the brightest pixel.", low=0, high=1)
+    background: float = key(0.0, "Level beneath the images, as a share of the brightest pixel.", low=0, high=10)
+    gradient: float = key(
+        0.0, "How much it rises from corner to corner, as a share of the brightest pixel.", low=0, high=10
+    )
+    gain_drift: float = key(0.0, "How the brightness drifts from image to image: rms of a factor.", low=0, high=0.3)
+    tilt_blur_px: float = key(0.0, "Blur that grows as the sine of the tilt: sigma in pixels at 90 degrees.", low=0)
+    saturation: float = key(
+        0.0,
+        "Intensity that saturates with thickness: the share that the brightest pixel loses; one half as bright loses "
+        "half of that share.",
+        low=0,
+        high=0.5,
+    )
+    hot_pixels: float = key(0.0, "Share of the pixels that are hot, the same in all images.", low=0, high=0.5)
+
+
+@dataclass
 class Simulate:
     specimen: str = key("nanostar_alloying", "The particle, and with it what changes.", among=SPECIMENS)
     size: int = key(64, "Edge of the volume in voxels.", low=8)
@@ -135,6 +154,7 @@ class Simulate:
     max_angle: float = key(70.0, "Largest tilt angle in degrees.", low=1, high=90)
     peak_counts: float = key(500.0, "Poisson noise: counts at the brightest pixel; 0 for none.", low=0)
     jitter: float = key(0.0, "Misalignment: rms in pixels of a random shift of each image, along z and s.", low=0)
+    camera: Camera = field(default_factory=Camera)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dip4d import io
 from dip4d.alignment.align import aligned_if_better
 from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 from dip4d.alignment.shifts import Shifts, apply
-from dip4d.config.schema import Align, Config
+from dip4d.config.schema import Align, Camera, Config
 from dip4d.measures.background import border_advice
 from dip4d.measures.contrast import contrast_advice
 from dip4d.measures.suspects import suspects_advice
@@ -118,6 +118,8 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 
 def _simulated(config: Config) -> tuple[TiltSeries, np.ndarray]:
     series, truth = simulate(**vars(config.simulate), seed=config.run.seed)
+    if config.simulate.camera != Camera():  # as of a measured series
+        series = series.without_background(config.data.background)
     return _shifted(config, series), truth
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dip4d.simulation.specimens import GOLDEN_RATIO
+from dip4d.simulation.shapes import GOLDEN_RATIO
 
 
 def grs(frames: int, max_angle: float, *, sweeps: int = 1) -> np.ndarray:

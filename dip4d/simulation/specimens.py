@@ -31,8 +31,8 @@ from scipy.optimize import brentq
 from scipy.spatial.transform import Rotation
 
 from dip4d.measures.elements import Elements
+from dip4d.simulation.shapes import box_depth, fibonacci_sphere, oblique, random_field, random_turn, spread_directions
 
-GOLDEN_RATIO = (1 + 5**0.5) / 2
 Z_EXPONENT = 1.7  # HAADF intensity grows as Z^n, n about 1.6 to 2
 SILVER_OVER_GOLD = (47 / 79) ** Z_EXPONENT
 DIFFUSION = 0.12  # D T / R^2: diffusivity times the duration of the series over the squared radius
@@ -45,9 +45,16 @@ negative. What does not depend on time is worked out with the points."""
 
 
 class Specimen(ABC):
-    """A particle that changes, in units of half the width of the volume. `reach`: the largest radius it ever has."""
+    """A particle that changes, in units of half the width of the volume.
+
+    reach: the largest radius it ever has.
+    beyond: how far outside of the volume, along x, it has to be drawn: what is there is in the images of some tilts.
+    sharp: its voxels are full or empty; it is drawn on a finer grid for that, and projected by area.
+    """
 
     reach: float
+    beyond: float = 0.0
+    sharp: bool = False
 
     @abstractmethod
     def on(self, points: np.ndarray, per_unit: float) -> Callable[[float], np.ndarray]:
@@ -56,13 +63,21 @@ class Specimen(ABC):
         What does not depend on time is worked out here, once.
         """
 
-    def frames(self, shape: tuple[int, int, int], taus: np.ndarray) -> Iterator[np.ndarray]:
+    def frames(
+        self,
+        shape: tuple[int, int, int],
+        taus: np.ndarray,
+        *,
+        width: int | None = None,
+    ) -> Iterator[np.ndarray]:
         """Yields the intensity (z, y, x) at each tau, float32; 1 is pure Au.
 
-        shape: the number of voxels along z, y and x. They are cubes, ``2 / shape[2]`` wide, so that a shape of fewer
-        along z shows the middle of the specimen only.
+        shape: the number of voxels along z, y and x. They are cubes, ``2 / width`` wide, so that a shape of fewer along
+        z shows the middle of the specimen only.
+        taus: the times.
+        width: voxels that the volume is wide; as many as there are along x if None.
         """
-        width = shape[2]
+        width = shape[2] if width is None else width
         z, y, x = ((np.arange(n, dtype=np.float32) + 0.5) * 2 / width - n / width for n in shape)
         squared = z[:, None, None] ** 2 + y[:, None] ** 2 + x**2
         voxels = np.flatnonzero(squared < (self.reach + 2 / width) ** 2)
@@ -162,11 +177,11 @@ class _Star:
     """R(u, t) = s(t) (1 + a(t) f(u)): a core with arms f, of constant volume."""
 
     def __init__(self, rng: np.random.Generator, *, arms: int = 12, core: float = 0.37, rate: float = 4.0) -> None:
-        self.directions = _spread_directions(arms, rng)
+        self.directions = spread_directions(arms, rng)
         self.lengths = rng.uniform(0.9, 1.4, arms).astype(np.float32)
         self.sharpness = rng.uniform(20, 36, arms).astype(np.float32)
         self.rate = rate
-        sphere = _fibonacci_sphere(20000)
+        sphere = fibonacci_sphere(20000)
         f = self._arms(sphere)
         self._moments = [float((f**k).mean()) for k in range(4)]
         self.core = core / self._scale(0) * self._scale(1)  # s(0) = core
@@ -197,13 +212,13 @@ class _Star:
 
 def _rounded_cuboid(rng: np.random.Generator) -> tuple[Callable, float]:
     """R(u) of a superellipsoid of exponent 4 in a random orientation, and its reach."""
-    turn = _random_turn(rng)
+    turn = random_turn(rng)
     half_axes = rng.uniform(0.40, 0.62, 3).astype(np.float32)[:, None]
 
     def radius(u: np.ndarray, tau: float) -> np.ndarray:
         return (np.abs(turn @ u / half_axes) ** 4).sum(0) ** -0.25
 
-    return radius, float(radius(_fibonacci_sphere(20000), 0).max())
+    return radius, float(radius(fibonacci_sphere(20000), 0).max())
 
 
 class _Alloying:
@@ -264,7 +279,7 @@ def _drift(rng: np.random.Generator) -> Specimen:
     size = 64
     voxel = center_of_mass(next(rigid.frames((size, size, size), np.zeros(1))))
     centre = (np.array(voxel) + 0.5) * 2 / size - 1
-    return Moving(rigid, np.deg2rad(40) * _oblique(rng), 0.12 * _oblique(rng), centre)
+    return Moving(rigid, np.deg2rad(40) * oblique(rng), 0.12 * oblique(rng), centre)
 
 
 def _nanocage(rng: np.random.Generator) -> Specimen:
@@ -274,16 +289,16 @@ def _nanocage(rng: np.random.Generator) -> Specimen:
     ``e(x, t) = a (1 - exp(-3 t)) rate(x)`` on the inside and the outside of the walls and twice that in the holes; a is
     such that 38 to 47 % of the mass is left.
     """
-    turn = _random_turn(rng)
+    turn = random_turn(rng)
     half_axes = rng.uniform(0.42, 0.52, (3, 1)).astype(np.float32)
     rounding, wall = rng.uniform(0.12, 0.17), rng.uniform(0.14, 0.18)
-    outside, inside, rate = _random_field(rng, 0.3), _random_field(rng, 0.3), _random_field(rng, 0.6)
-    holes = _spread_directions(int(rng.integers(5, 8)), rng).T
+    outside, inside, rate = random_field(rng, 0.3), random_field(rng, 0.3), random_field(rng, 0.6)
+    holes = spread_directions(int(rng.integers(5, 8)), rng).T
     radii = rng.uniform(0.06, 0.12, len(holes))
     left = rng.uniform(0.38, 0.47)
 
     def cage(points: np.ndarray) -> Callable[[float], np.ndarray]:
-        depth = _box(np.abs(turn @ points), half_axes, rounding=rounding)
+        depth = box_depth(np.abs(turn @ points), half_axes, rounding=rounding)
         walls = np.minimum(depth + ROUGHNESS * outside(points), wall - depth + ROUGHNESS * inside(points))
         beside = np.full(points.shape[1], np.inf, np.float32)  # the distance to the nearest hole
         for hole, radius in zip(holes, radii, strict=True):
@@ -307,7 +322,7 @@ def _sintering(rng: np.random.Generator) -> Specimen:
     is scaled to the volume and shifted to the centre of mass of the start. A phenomenological model of coalescence.
     """
     radii = np.array([0.31, 0.25]) * rng.uniform(0.95, 1.05, 2)
-    axis = _oblique(rng).astype(np.float32)
+    axis = oblique(rng).astype(np.float32)
     share = radii**3 / (radii**3).sum()
 
     def pair(along: np.ndarray, across: np.ndarray, *, tau: float) -> np.ndarray:
@@ -340,13 +355,13 @@ def _sintering(rng: np.random.Generator) -> Specimen:
         return depth
 
     reach = float((radii + radii.sum() * share[::-1]).max() + 0.02)
-    turn = np.deg2rad(30) * np.copysign(_oblique(rng), axis * [-1, 1, 1])  # far from the line through the pair
+    turn = np.deg2rad(30) * np.copysign(oblique(rng), axis * [-1, 1, 1])  # far from the line through the pair
     return Moving(Solid(((particle, 1.0),), reach), turn, np.zeros(3), np.zeros(3))
 
 
 def _growth(rng: np.random.Generator) -> Specimen:
     """An Au box that stays as it is while Ag grows on it, at a constant volume per time, not equally on all faces."""
-    turn = _random_turn(rng)
+    turn = random_turn(rng)
     hull = rng.uniform(0.42, 0.54, (3, 1)).astype(np.float32)
     seed = hull * 0.55 * rng.uniform(0.9, 1.1, (3, 1)).astype(np.float32)
     rounding = np.float32(0.3)  # of the smallest half axis
@@ -355,7 +370,7 @@ def _growth(rng: np.random.Generator) -> Specimen:
     volumes = np.prod(seed + steps * (hull - seed), axis=0)
 
     def gold(points: np.ndarray) -> Callable[[float], np.ndarray]:
-        depth = _box(np.abs(turn @ points), seed, rounding=rounding * seed.min())
+        depth = box_depth(np.abs(turn @ points), seed, rounding=rounding * seed.min())
         return lambda tau: depth
 
     def whole(points: np.ndarray) -> Callable[[float], np.ndarray]:
@@ -363,7 +378,7 @@ def _growth(rng: np.random.Generator) -> Specimen:
 
         def depth(tau: float) -> np.ndarray:
             half_axes = seed + np.float32(np.interp(start + tau * (end - start), volumes, steps)) * (hull - seed)
-            return _box(points, half_axes, rounding=rounding * half_axes.min())
+            return box_depth(points, half_axes, rounding=rounding * half_axes.min())
 
         return depth
 
@@ -383,67 +398,19 @@ SPECIMENS: dict[str, Callable[[np.random.Generator], Specimen]] = {
     "growth": _growth,
     "static": _static,
 }
-WITH_SILVER = {"alloying", "nanostar_alloying", "drift", "growth", "static"}  # others are of pure Au
+WITH_SILVER = {"alloying", "nanostar_alloying", "drift", "growth", "static", "front"}  # others are of pure Au,
+ON_A_FILM = {"film"}  # but for these
 
 
-def elements_of_specimen(name: str) -> Elements:
-    """What a specimen of `SPECIMENS` is made of, and the intensity per voxel of each element."""
+def elements_of_specimen(name: str) -> Elements | None:
+    """What a specimen is made of, and the intensity per voxel of each element; None if it is more than that."""
+    if name in ON_A_FILM:
+        return None
     if name in WITH_SILVER:
         return Elements(("Au", "Ag"), (1.0, SILVER_OVER_GOLD))
     return Elements(("Au",), (1.0,))
 
 
-def _box(points: np.ndarray, half_axes: np.ndarray, *, rounding: float) -> np.ndarray:
-    """The signed distance (n,) of points (3, n) >= 0 to a box (3, 1) with rounded edges, positive inside.
-
-    Source: Quilez, *Distance functions*, 2008.
-    """
-    outward = points - (half_axes - np.float32(rounding))
-    outside = np.sqrt((np.maximum(outward, 0) ** 2).sum(0))
-    return np.float32(rounding) - outside - np.minimum(outward.max(0), 0)
-
-
 def _slowing(tau: float, rate: float = 3.0) -> float:
     """From 0 to 1, fast at first."""
     return float(np.expm1(-rate * tau) / np.expm1(-rate))
-
-
-def _random_field(
-    rng: np.random.Generator, wave_length: float, *, waves: int = 24
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A random function of points (3, n) with mean 0 and rms 1, cut at 3, of waves about `wave_length` long."""
-    directions = rng.normal(size=(3, waves))
-    lengths = wave_length * rng.uniform(0.7, 1.5, waves)
-    vectors = (2 * np.pi * directions / np.linalg.norm(directions, axis=0) / lengths).T.astype(np.float32)
-    phases = rng.uniform(0, 2 * np.pi, waves).astype(np.float32)
-
-    def field(points: np.ndarray) -> np.ndarray:
-        total = np.zeros(points.shape[1], np.float32)
-        for vector, phase in zip(vectors, phases, strict=True):
-            total += np.cos(vector @ points + phase)
-        return np.clip(total * np.float32((2 / waves) ** 0.5), -3, 3)
-
-    return field
-
-
-def _random_turn(rng: np.random.Generator) -> np.ndarray:
-    return Rotation.random(rng=rng).as_matrix().astype(np.float32)
-
-
-def _oblique(rng: np.random.Generator) -> np.ndarray:
-    """A random direction (3,) that is close to none of the axes, nor to a plane of two of them."""
-    direction = rng.uniform(0.5, 1, 3) * rng.choice([-1, 1], 3)
-    return direction / np.linalg.norm(direction)
-
-
-def _fibonacci_sphere(n: int) -> np.ndarray:
-    """n directions (3, n) that cover the sphere evenly."""
-    i = np.arange(n) + 0.5
-    z, azimuth = 1 - 2 * i / n, 2 * np.pi * i / GOLDEN_RATIO
-    return np.stack([np.sqrt(1 - z**2) * np.cos(azimuth), np.sqrt(1 - z**2) * np.sin(azimuth), z]).astype(np.float32)
-
-
-def _spread_directions(n: int, rng: np.random.Generator) -> np.ndarray:
-    """n directions (3, n) that keep apart from each other, perturbed and turned at random."""
-    u = Rotation.random(rng=rng).as_matrix() @ _fibonacci_sphere(n) + rng.normal(0, 0.15, (3, n))
-    return (u / np.linalg.norm(u, axis=0)).astype(np.float32)
