@@ -313,6 +313,7 @@ def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> di
         "parameters": done.parameters,
         "data_range": None if truth is None else float(truth.max()),
         "times_s": inputs.series.times_s.tolist(),
+        "angles_deg": inputs.series.angles_deg.tolist(),
         "pixel_nm": inputs.series.pixel_nm,
     }
 

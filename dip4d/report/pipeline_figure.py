@@ -1,59 +1,61 @@
-"""The pipeline in one picture, drawn from a series and its movie: row, network, orthoslice, projection, volumes."""
+"""The pipeline in one picture, drawn from the files of a run: row, network, orthoslice, projection, volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from dip4d.report.style import INK, OURS
+from dip4d.measures.image_quality import OURS as DIP
+from dip4d.report.preview import MEASURED, PREDICTED, WHITE, SmallMovie, read_preview
+from dip4d.report.style import INK, OURS, PLAIN, Look, label, save_figure, scale_bar
 from dip4d.report.surface import surface_picture
+from dip4d.run_folder import FIGURES
 
 WIDTH, HEIGHT = 12.0, 4.3  # inches; positions below are in parts of them
 SURFACE = 0.35  # of the largest intensity: where the surface is drawn
+LETTERS = 13  # of the name of a network, in a line
 VIEW_DEG, EDGE = 25.0, 360  # how far it is turned about z, and the edge of its picture, pixels
 
 
-def draw_pipeline(
-    images: np.ndarray,
-    volumes: np.ndarray,
-    *,
-    angles_deg: np.ndarray,
-    times_s: Sequence[float] | np.ndarray,
-    projected: np.ndarray,
-    path: Path,
-    t: int,
-    z: int,
-) -> Path:
-    """Draws how one row of a tilt image becomes an orthoslice, and how orthoslices become a movie.
+def draw_pipeline(run: Path, metrics: dict, *, look: Look = PLAIN) -> list[Path]:
+    """How one row of a tilt image became an orthoslice, and how orthoslices became a movie, into the figures of a run.
 
-    images: (t, z, s), the tilt series.
-    volumes: (t, z, y, x), its reconstruction.
-    angles_deg: (t,), tilt angles, degrees.
-    times_s: (t,), seconds.
-    projected: (s,), the orthoslice (z, t) summed along the beam.
-    path: the file; its ending says the format.
-    t, z: the image and the row that are followed.
+    None where the run has kept no small volumes and images. The beam is drawn where its angles are in metrics.json.
+    Raises InputError if a file is damaged.
     """
+    movies = read_preview(run)
+    if not {DIP, MEASURED, PREDICTED} <= movies.keys():
+        return []
+    measured, predicted, volumes = (movies[name] for name in (MEASURED, PREDICTED, DIP))
+    unseen = np.flatnonzero(np.isin(metrics.get("images", []), metrics.get("unseen_images", [])))
+    t = _to_follow(measured.times_s, drawn_s=volumes.times_s, unseen=unseen)
+    z = int(measured.volumes[t].sum(1, dtype=np.int64).argmax())
+    row, projected = (m.volumes[t, z] * (m.vmax / WHITE) for m in (measured, predicted))
+    angle_deg = metrics["angles_deg"][t] if "angles_deg" in metrics else None
+    pixel_nm = metrics.get("pixel_nm") and metrics["pixel_nm"] * volumes.binned
+
     figure = Figure(figsize=(WIDTH, HEIGHT))
-    _draw_series(figure, images, t=t, z=z)
-    _draw_row(_axes(figure, (0.225, 0.60, 0.115, 0.20)), images[t, z])
-    _draw_network(figure)
-    _draw_slice(_axes(figure, (0.545, 0.42, 0.125, 0.36)), volumes[t, z], angle_deg=angles_deg[t])
-    _draw_comparison(_axes(figure, (0.535, 0.09, 0.145, 0.17)), images[t, z], projected=projected)
-    frames = [0, len(volumes) // 4, len(volumes) - 1]
-    for place, picture in enumerate(shaded_alike([volumes[frame] for frame in frames])):
-        axes = _axes(figure, (0.728 + 0.093 * place, 0.40, 0.090, 0.40))
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        axes.set_title(f"{times_s[frames[place]]:g} s", fontsize=9, color=INK, pad=2)
-        axes.axis("off")
-    _draw_words(figure, images=images, volumes=volumes, t=t, angle_deg=angles_deg[t])
-    figure.savefig(path, dpi=150)
-    return path
+    _draw_series(figure, measured.volumes, t=t, z=z)
+    _draw_row(_axes(figure, (0.225, 0.60, 0.115, 0.20)), row)
+    _draw_network(figure, metrics)
+    orthoslice = volumes.at(measured.times_s[t])[z]
+    _draw_slice(_axes(figure, (0.545, 0.42, 0.125, 0.36)), orthoslice, angle_deg=angle_deg, pixel_nm=pixel_nm)
+    _draw_comparison(_axes(figure, (0.535, 0.09, 0.145, 0.17)), row, projected=projected)
+    _draw_volumes(figure, volumes)
+    _draw_words(figure, count=len(measured.volumes), angle_deg=angle_deg)
+    return save_figure(figure, run / FIGURES / "pipeline.png", look=look)
+
+
+def _to_follow(times_s: np.ndarray, *, drawn_s: np.ndarray, unseen: Collection[int]) -> int:
+    """The image that is followed: one that was fitted and whose volume was kept, about a fifth into the series."""
+    fitted = [t for t in range(len(times_s)) if t not in unseen]
+    return min([t for t in fitted if times_s[t] in drawn_s] or fitted, key=lambda t: abs(t - len(times_s) // 5))
 
 
 def shaded_alike(volumes: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -85,12 +87,13 @@ def _axes(figure: Figure, place: tuple[float, float, float, float]) -> Axes:
 def _draw_series(figure: Figure, images: np.ndarray, *, t: int, z: int) -> None:
     """Three images of the series behind each other, the followed one in front with its row marked."""
     others = [(t + 2 * step) % len(images) for step in (2, 1)]
+    half = max(0.9, images.shape[1] / 70)  # of the mark, rows
     for layer, frame in enumerate([*others, t]):
         axes = _axes(figure, (0.065 - 0.022 * layer, 0.47 - 0.07 * layer, 0.125, 0.36))
-        axes.imshow(images[frame], cmap="gray", aspect="auto", vmin=0, vmax=float(images.max()))
+        axes.imshow(images[frame], cmap="gray", vmin=0, vmax=float(images.max()))
         axes.spines[:].set(color="white", linewidth=1.5)
         if layer == 2:
-            axes.axhspan(z - 0.9, z + 0.9, color=OURS, alpha=0.75, linewidth=0)
+            axes.axhspan(z - half, z + half, color=OURS, alpha=0.75, linewidth=0)
             axes.set_ylabel("z (tilt axis)", fontsize=8, color=INK)
             axes.set_xlabel("s", fontsize=8, color=INK)
 
@@ -103,22 +106,28 @@ def _draw_row(axes: Axes, row: np.ndarray) -> None:
     axes.set_xlabel("row z of image t", fontsize=9, color=INK)
 
 
-def _draw_network(figure: Figure) -> None:
+def _draw_network(figure: Figure, metrics: dict) -> None:
+    ours = metrics.get("network", {}).get("name", DIP) == DIP
+    name = "deep image\nprior" if ours else fill(label(DIP, metrics), LETTERS)
+    what = "untrained network" if ours else "fitted to this series"
     box = FancyBboxPatch(
         (0.385, 0.50), 0.105, 0.26, boxstyle="round,pad=0.008", facecolor="#edf1f4", edgecolor=INK,
         transform=figure.transFigure, linewidth=1.2, mutation_aspect=WIDTH / HEIGHT,
     )  # fmt: skip
     figure.add_artist(box)
-    figure.text(0.4375, 0.66, "deep image\nprior", ha="center", va="center", fontsize=11, color=INK, weight="bold")
-    figure.text(0.4375, 0.555, "untrained network", ha="center", va="center", fontsize=8, color=INK)
+    figure.text(0.4375, 0.66, name, ha="center", va="center", fontsize=11, color=INK, weight="bold")
+    figure.text(0.4375, 0.555, what, ha="center", va="center", fontsize=8, color=INK)
 
 
-def _draw_slice(axes: Axes, orthoslice: np.ndarray, *, angle_deg: float) -> None:
-    """The orthoslice, y upwards, and the direction of the beam."""
+def _draw_slice(axes: Axes, orthoslice: np.ndarray, *, angle_deg: float | None, pixel_nm: float | None) -> None:
+    """The orthoslice, y upwards, and the direction of the beam, where it is known."""
     axes.imshow(orthoslice, cmap="gray", origin="lower", vmin=0)
-    middle, reach = (orthoslice.shape[0] - 1) / 2, 0.46 * orthoslice.shape[0]
-    along = np.array([-np.sin(np.deg2rad(angle_deg)), np.cos(np.deg2rad(angle_deg))]) * reach  # where s is constant
-    axes.annotate("", middle - along, middle + along, arrowprops={"arrowstyle": "-|>", "color": OURS, "linewidth": 1.3})
+    scale_bar(axes, orthoslice.shape, pixel_nm=pixel_nm)
+    if angle_deg is not None:
+        middle, reach = (orthoslice.shape[0] - 1) / 2, 0.46 * orthoslice.shape[0]
+        along = np.array([-np.sin(np.deg2rad(angle_deg)), np.cos(np.deg2rad(angle_deg))]) * reach  # where s is constant
+        arrow = {"arrowstyle": "-|>", "color": OURS, "linewidth": 1.3}
+        axes.annotate("", middle - along, middle + along, arrowprops=arrow)
     axes.set_xlabel("x", fontsize=8, color=INK, labelpad=1)
     axes.set_ylabel("y (beam at 0°)", fontsize=8, color=INK, labelpad=1)
 
@@ -128,18 +137,29 @@ def _draw_comparison(axes: Axes, measured: np.ndarray, *, projected: np.ndarray)
     axes.plot(projected, color=OURS, linewidth=1.4, label="projected")
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.legend(frameon=False, fontsize=7, loc="upper right", borderpad=0, handlelength=1.2)
-    axes.set_ylim(top=1.45 * float(max(measured.max(), projected.max())))
+    axes.set_ylim(top=1.8 * float(max(measured.max(), projected.max())))
 
 
-def _draw_words(figure: Figure, *, images: np.ndarray, volumes: np.ndarray, t: int, angle_deg: float) -> None:
-    """Headings, and the arrows between the parts."""
+def _draw_volumes(figure: Figure, volumes: SmallMovie) -> None:
+    """The surface at three times, from one side."""
+    frames = [0, len(volumes.volumes) // 4, -1]
+    for place, picture in enumerate(shaded_alike([volumes.volumes[frame] for frame in frames])):
+        axes = _axes(figure, (0.728 + 0.090 * place, 0.40, 0.087, 0.40))
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
+        axes.set_title(f"{volumes.times_s[frames[place]]:g} s", fontsize=9, color=INK, pad=2)
+        axes.axis("off")
+
+
+def _draw_words(figure: Figure, *, count: int, angle_deg: float | None) -> None:
+    """Headings, of so many images, and the arrows between the parts."""
     for x, heading in (
-        (0.105, f"one tilt series: {len(images)} images"),
+        (0.105, f"one tilt series: {count} images"),
         (0.607, "orthoslice (z, t)"),
-        (0.868, f"movie: {len(volumes)} volumes"),
+        (0.868, f"movie: {count} volumes"),
     ):
         figure.text(x, 0.93, heading, ha="center", fontsize=12, color=INK, weight="bold")
-    figure.text(0.085, 0.14, f"image t, tilted by {angle_deg:.0f}°", ha="center", fontsize=9, color=INK)
+    tilted = "" if angle_deg is None else f", tilted by {angle_deg:.0f}°"
+    figure.text(0.085, 0.14, f"image t{tilted}", ha="center", fontsize=9, color=INK)
     figure.text(0.2825, 0.40, "(z, t)", ha="center", fontsize=13, color=OURS, weight="bold")
     figure.text(0.868, 0.345, "all z stacked, at any time", ha="center", fontsize=9, color=INK)
     figure.text(0.607, 0.30, "summed along the beam at t", ha="center", fontsize=8, color=INK)

@@ -27,11 +27,13 @@ from dip4d.whole_file import written_beside
 
 LARGEST = 15e6  # bytes of a page
 _FIGURES = {  # of a run, and what is said below them
+    "pipeline.png": "How it was made: each row of an image is projected again from the orthoslice of its z and t.",
     "orthoslices_yx.png": "Orthoslices across the tilt axis, through the densest z; one grey scale.",
     "orthoslices_zx.png": "Orthoslices along the tilt axis, through the middle.",
     "surfaces.png": "The surface over time.",
     "kymograph.png": "The intensity on three lines through the densest place, against time.",
     "images.png": "Images that nothing has seen, beside what the volumes predict of them.",
+    "uncertainty.png": "How sure each voxel is: its standard deviation, and where there is a truth, its error.",
     "quality.png": "Scores of every volume against the truth.",
     "measures.png": "Quantities of the specimen against time.",
     "diagnostics.png": "What tells without a truth how far to trust the result.",

@@ -11,10 +11,12 @@ from dip4d.report.images_figure import draw_images
 from dip4d.report.measures_figure import draw_measures
 from dip4d.report.movie_figures import draw_movie
 from dip4d.report.orthoslice_figure import draw_orthoslices
+from dip4d.report.pipeline_figure import draw_pipeline
 from dip4d.report.quality_figure import draw_quality
 from dip4d.report.run_page import write_comparison, write_page
 from dip4d.report.style import PLAIN, Look
 from dip4d.report.tables import print_table, trust_lines
+from dip4d.report.uncertainty_figure import draw_uncertainty
 from dip4d.run_folder import FIGURES, MEASURES, METRICS, RUNS_PAGE, read_metrics, resume_command
 
 
@@ -30,7 +32,9 @@ def draw_figures(run: Path, look: Look = PLAIN) -> list[Path]:
         drawn += draw_diagnostics(metrics, folder / "diagnostics.png", look=look)
     if (run / MEASURES).exists():
         drawn += draw_measures(run / MEASURES, folder / "measures.png", look=look)
-    return drawn + draw_movie(run, metrics, look=look) + draw_images(run, metrics, look=look)
+    for draw in (draw_movie, draw_images, draw_uncertainty, draw_pipeline):
+        drawn += draw(run, metrics, look=look)
+    return drawn
 
 
 def summarise(runs: Sequence[Path], look: Look = PLAIN) -> list[Path]:

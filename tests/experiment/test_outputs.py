@@ -32,6 +32,7 @@ def test_a_run_writes_a_standard_deviation_for_every_voxel(tmp_path, small):
     assert sigma[volumes > 0.3].mean() > 5 * sigma[volumes < 0.01].mean()  # what is empty is known best
     shares = metrics["uncertainty"]
     assert 0.05 < shares["within_1_sigma"] < shares["within_2_sigma"] <= 1
+    assert (folder / "figures" / "uncertainty.png").exists()
 
 
 def test_two_members_are_refused(small, capsys):

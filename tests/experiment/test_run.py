@@ -30,7 +30,8 @@ from tests.helpers import ROOT, StopNowError, interrupt, measured, run, same, we
 FIGURES = {
     f"{name}.png"
     for name in (
-        "orthoslices_yx", "orthoslices_zx", "quality", "diagnostics", "measures", "surfaces", "kymograph", "images"
+        "orthoslices_yx", "orthoslices_zx", "quality", "diagnostics", "measures", "surfaces", "kymograph", "images",
+        "pipeline",
     )
 }  # fmt: skip
 LIVE = "live.png"  # drawn while it runs, and by nothing later

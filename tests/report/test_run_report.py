@@ -12,8 +12,12 @@ from dip4d.io.volumes import write_volumes
 from dip4d.measures.image_quality import ERRORS
 from dip4d.report.orthoslice_figure import _asked_for
 from dip4d.report.orthoslices import densest_z, orthoslices
+from dip4d.report.pipeline_figure import _to_follow, draw_pipeline
 from dip4d.report.run_report import draw_figures, print_table, summarise
-from dip4d.report.style import Look
+from dip4d.report.style import PLAIN, Look
+from dip4d.report.uncertainty_figure import _truth, draw_uncertainty
+from dip4d.run_folder import read_metrics
+from tests.report.conftest import EDGE, FRAMES, ball, write_run
 
 METRICS = {
     "methods": {
@@ -147,6 +151,45 @@ def test_methods_whose_volumes_were_saved_stand_beside_ours_at_any_slice(whole):
             times_s=np.arange(frames),
         )  # fmt: skip
     assert names() == {"truth", "DIP-4D", "SIRT, whole series"}
+
+
+def test_the_pipeline_is_drawn_from_the_data_of_a_run_with_a_truth_and_without(tmp_path):
+    for name, with_truth in (("seeing", True), ("blind", False)):
+        run = write_run(tmp_path / name, with_truth=with_truth)
+        metrics = read_metrics(run)
+        (plain,) = draw_pipeline(run, metrics)
+        without_beam = plain.read_bytes()
+        (drawn,) = draw_pipeline(run, metrics | {"angles_deg": [10.0 * t for t in range(FRAMES)]})
+        assert drawn.name == "pipeline.png"
+        assert drawn.read_bytes() != without_beam
+    (run / "preview.npz").unlink()
+    assert draw_pipeline(run, metrics) == []
+
+
+def test_the_pipeline_follows_an_image_that_was_fitted_and_whose_volume_was_kept():
+    times = np.arange(10.0)
+    assert _to_follow(times, drawn_s=times, unseen=[]) == 2
+    assert _to_follow(times, drawn_s=times, unseen=[2]) == 1
+    assert _to_follow(times, drawn_s=times[::5], unseen=[]) == 0
+    assert _to_follow(times, drawn_s=times[::5], unseen=[0]) == 5
+
+
+def test_the_uncertainty_stands_below_the_volumes_and_beside_the_truth_where_there_is_one(tmp_path):
+    run = write_run(tmp_path / "run")
+    assert draw_uncertainty(run, read_metrics(run), look=PLAIN) == []
+    times, shape = np.arange(FRAMES) * 2.0, (FRAMES, EDGE, EDGE, EDGE)
+    for name, part in (("volumes", 0.9), ("uncertainty", 0.1)):
+        frames = [part * ball(3 + 0.8 * t) for t in range(FRAMES)]
+        write_volumes(run / f"{name}.ome.tif", frames, shape=shape, times_s=times, pixel_nm=0.5)
+    truth = _truth(run, times[[0, 4]], shape=shape[1:])
+    assert truth is not None
+    np.testing.assert_allclose(truth[1], ball(3 + 0.8 * 4), atol=0.5 / 255 + 1e-6)
+    assert _truth(run, np.array([0.5]), shape=shape[1:]) is None
+    assert _truth(run, times, shape=(5, 5, 5)) is None  # it was kept binned
+    shares = {"uncertainty": {"within_1_sigma": 0.7, "within_2_sigma": 0.9}}
+    for metrics in (read_metrics(run), read_metrics(run) | shares):
+        (drawn,) = draw_uncertainty(run, metrics, look=Look(frames=(0, 5), z=3))
+        assert drawn.name == "uncertainty.png"
 
 
 @pytest.mark.parametrize(("look", "words"), [(Look(frames=(2,)), "frames 2"), (Look(z=4), "z 4"), (Look(y=6), "y 6")])
