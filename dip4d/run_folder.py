@@ -34,6 +34,7 @@ PREVIEW = "preview.npz"
 MEASURES = "measures.csv"  # the quantities of the specimen at every image
 PROFILES = "profiles.csv"
 TWIN = "twin.json"
+PLAN = "plan.csv"
 PAGE = "report.html"
 RUNS_PAGE = "runs.html"  # of several, in the folder of the last
 SAVED = "saved"  # what output.save asks for
@@ -45,7 +46,8 @@ GOING_ON = "going_on"  # what a finished run that goes on writes, until it is wh
 LOCK = "run.lock"  # while a run writes; left behind by one that died
 COMPLETE = "complete"  # in metrics.json, written last: nothing is missing
 RESULTS = (
-    CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES, PREVIEW, MEASURES, PROFILES, TWIN
+    CHECKPOINT, VOLUMES, UNCERTAINTY, SHIFTS, MOTION, METRICS, ORTHOSLICES, IMAGES, PREVIEW, MEASURES, PROFILES,
+    TWIN, PLAN,
 )  # fmt: skip
 OUTPUTS = (CONFIG, *RESULTS, PAGE, RUNS_PAGE, SAVED, FIGURES, TRACKING, GOING_ON)
 

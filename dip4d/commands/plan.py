@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dip4d.errors import InputError
+from dip4d.run_folder import PLAN
 
 if TYPE_CHECKING:
     from dip4d.experiment.advice import Acquisition, Found, Source
@@ -84,7 +85,7 @@ def source_of(what: Sequence[str]) -> Source:
 def _table_file(given: Path | None, what: Sequence[str]) -> Path | None:
     """Where the table goes; None for nowhere. Raises InputError for a file that is there and no such table."""
     if given is None:
-        return None if "=" in what[0] else Path(what[0]) / "plan.csv"
+        return None if "=" in what[0] else Path(what[0]) / PLAN
     if given.exists():
         raise InputError(f"--csv {given}: is there already; name another file")
     return given
