@@ -28,6 +28,7 @@ SMALL = [
     "compare.iterations=10",
     "compare.windows=[6]",
     "logger=csv",
+    "output.figures=false",
     "trainer.accelerator=cpu",
 ]
 

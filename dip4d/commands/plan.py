@@ -98,7 +98,7 @@ def name_of(acquisition: Acquisition, source: Source) -> str:
         return "as taken"
     parts = [f"{a.images} images"] if a.images != taken.images else []
     if a.dose != taken.dose:
-        counts = "" if source.counts is None else f", {a.dose * source.counts:.3g} counts"
+        counts = "" if source.counts is None else f", {float(f'{a.dose * source.counts:.3g}'):g} counts"
         parts += [f"{a.dose:g} times the dose{counts}"]
     parts += [f"tilts up to {a.max_angle:g} degrees"] if a.max_angle != taken.max_angle else []
     return ", ".join([*parts, *([ORDERS[a.order]] if a.order else [])])

@@ -243,6 +243,10 @@ class Output:
         "such as sirt_window, at every image.",
         among=SAVEABLE,
     )
+    figures: bool = key(
+        True,
+        "Draw figures, also while it fits; if not, as for a series of many runs, `dip4d report RUN` draws them later.",
+    )
 
 
 @dataclass

@@ -83,7 +83,7 @@ def run_experiment(arguments: Sequence[str]) -> Path:
         else:
             done = fit(inputs.series, split, **how)
         _write_what_else(place.work, done, config=config, inputs=inputs, statistics=statistics)
-        _complete(place, seconds=time.monotonic() - began)
+        _complete(place, seconds=time.monotonic() - began, figures=config.output.figures)
         _say_what_came(place.folder, done, config=config, logger=logger)
     return place.folder
 
@@ -235,7 +235,7 @@ def _motion(
     if saved is not None:
         motion = motion_of(saved, inputs.series)
     else:
-        look = [live.of_motion_test()]
+        look = [live.of_motion_test()] if config.output.figures else []
         motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test, callbacks=look)
         if motion is not None:
             pace = check_motion(config, inputs.series, motion=motion, budget=budget)
@@ -249,7 +249,8 @@ def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split
     """What to look at while the run fits, with its first picture drawn."""
     label, seconds = NETWORKS[config.network.name].label, budget.first_look_seconds
     live = LivePicture(place.work, inputs.series, split=split, truth=inputs.truth, label=label, seconds=seconds)
-    live.begin()
+    if config.output.figures:
+        live.begin()
     return live
 
 
@@ -285,7 +286,7 @@ def _callbacks(
         callbacks.Movie(
             folder, truth=truth, times_s=config.output.times, excluded=config.data.exclude, seconds=seconds
         ),
-        live,
+        *([live] if config.output.figures else []),
         callbacks.Comparison(
             folder, conventional, methods=methods, truth=truth, seconds=seconds, saved=config.output.save
         ),
@@ -351,12 +352,14 @@ def _write_what_else(
         _log.info(f"Volumes this large take long to measure: dip4d report {folder} does it")
 
 
-def _complete(place: _Place, seconds: float) -> None:
+def _complete(place: _Place, *, seconds: float, figures: bool) -> None:
     """Draws figures and page, and says that all is there: it then replaces what a run that went on had before.
 
     seconds: of this part of the run.
+    figures: whether they are drawn.
     """
-    draw_figures(place.work)
+    if figures:
+        draw_figures(place.work)
     run_folder.add_metrics(place.work, {"seconds": place.seconds + seconds})
     write_page(place.work, name=place.folder.resolve().name)
     run_folder.add_metrics(place.work, {run_folder.COMPLETE: True})

@@ -108,7 +108,9 @@ def test_export_names_a_missing_package(finished, capsys, monkeypatch):
 def test_a_series_of_one_row_is_reconstructed_drawn_and_exported(tmp_path, small, monkeypatch, capsys):
     series, _ = simulate("nanostar", 16, frames=12, n_z=1, seed=0)
     folder = tmp_path / "run"
-    metrics = run(folder, *small, measured(tmp_path, series.images, series.angles_deg), "train.steps=3")
+    metrics = run(
+        folder, *small, measured(tmp_path, series.images, series.angles_deg), "train.steps=3", "output.figures=true"
+    )
     volumes = open_volumes(folder / "volumes.ome.tif")
     assert volumes.shape == (12, 1, 16, 16)
     assert volumes.sum((1, 2, 3)) == pytest.approx(metrics["mass"]["volumes"], rel=1e-4)

@@ -194,8 +194,9 @@ def spoiled(name: str, how: str, *, folder: Path) -> bytes:
         np.savez(buffer, frames=np.array([evil], object))
     elif how == "foreign" and name.endswith("ckpt"):
         torch.save({"state_dict": {}}, buffer)
-    elif how == "a bit flipped":
-        buffer.write(whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 255]) + whole[len(whole) // 2 + 1 :])
+    elif how == "bytes flipped":  # more than pad the records of the file
+        middle = len(whole) // 2
+        buffer.write(whole[:middle] + bytes(b ^ 255 for b in whole[middle : middle + 256]) + whole[middle + 256 :])
     else:
         others = {"cut": whole[: len(whole) // 2], "foreign": b'{"methods": {"dip": 3}}'}
         buffer.write(others.get(how, b""))
@@ -205,7 +206,7 @@ def spoiled(name: str, how: str, *, folder: Path) -> bytes:
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        *(("checkpoint.ckpt", how) for how in ("with code", "cut", "empty", "foreign", "a bit flipped")),
+        *(("checkpoint.ckpt", how) for how in ("with code", "cut", "empty", "foreign", "bytes flipped")),
         *(("metrics.json", how) for how in ("cut", "empty", "foreign")),
         *(("orthoslices.npz", how) for how in ("with code", "cut", "empty")),
         ("config.yaml", "looks up"),
@@ -273,7 +274,8 @@ def test_under_slurm_sigusr1_before_and_after_the_fit_requeues_the_job_too(tmp_p
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     asked: list[list[str]] = []
-    command = ["reconstruct", *small, *TINY, "train.steps=7", f"run.dir={tmp_path / 'run'}"]
+    few = ["train.steps=7", "output.figures=true"]
+    command = ["reconstruct", *small, *TINY, *few, f"run.dir={tmp_path / 'run'}"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(where, lambda *_, **__: os.kill(os.getpid(), signal.SIGUSR1))
         patch.setattr("dip4d.experiment.signals.subprocess.run", lambda words, **_: asked.append(words))

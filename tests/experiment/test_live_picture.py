@@ -26,7 +26,7 @@ def drawn(monkeypatch) -> list[dict]:
 
 
 def few(small: list[str]) -> list[str]:
-    return [*small, "compare.methods=[]", "trainer.val_check_interval=10"]
+    return [*small, "output.figures=true", "compare.methods=[]", "trainer.val_check_interval=10"]
 
 
 def test_it_is_there_before_the_fit_and_then_not_too_often(tmp_path, small, drawn, capsys, monkeypatch):

@@ -25,7 +25,9 @@ def test_volumes_between_the_images(tmp_path, small):
 
 def test_a_run_writes_a_standard_deviation_for_every_voxel(tmp_path, small):
     folder = tmp_path / "run"
-    metrics = run(folder, *small, "train.steps=60", "compare.methods=[]", "uncertainty.members=3")
+    metrics = run(
+        folder, *small, "train.steps=60", "compare.methods=[]", "uncertainty.members=3", "output.figures=true"
+    )
     sigma, volumes = (np.array(open_volumes(folder / f"{n}.ome.tif")) for n in ("uncertainty", "volumes"))
     assert sigma.shape == volumes.shape
     assert sigma.min() >= 0

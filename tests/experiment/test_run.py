@@ -38,7 +38,7 @@ LIVE = "live.png"  # drawn while it runs, and by nothing later
 
 
 def test_a_run_and_its_report(tmp_path, small, capsys):
-    metrics = run(tmp_path / "run", *small)
+    metrics = run(tmp_path / "run", *small, "output.figures=true")
     printed = capsys.readouterr().out
     for words in ("images (t, z, s)", "DIP-4D", "SIRT, frozen frames", "volumes.ome.tif"):
         assert words in printed
@@ -163,6 +163,8 @@ def test_truth_changes_no_weight(tmp_path, small):
     assert "psnr" not in blind["methods"]["dip"]
     assert len(scored["methods"]["dip"]["psnr"]) == 12
     assert set(blind["held_out"]) == {"dip", "sirt_whole", "sirt_window"}
+    assert not (tmp_path / "blind" / "figures").exists()  # `small` does not want them
+    assert main(["report", str(tmp_path / "blind")]) == 0
     assert (tmp_path / "blind" / "figures" / "orthoslices_yx.png").exists()
 
 
@@ -220,7 +222,7 @@ def press_ctrl_c(monkeypatch, step: int) -> None:
 def test_ctrl_c_once_ends_the_fit_and_keeps_everything(tmp_path, small, monkeypatch, capsys):
     press_ctrl_c(monkeypatch, step=12)
     before = signal.getsignal(signal.SIGINT)
-    metrics = run(tmp_path / "run", *small, "compare.methods=[sirt_whole]")
+    metrics = run(tmp_path / "run", *small, "compare.methods=[sirt_whole]", "output.figures=true")
     said = capsys.readouterr().out
     assert "the result is kept" in said
     assert "you stopped it" in said
@@ -253,7 +255,7 @@ def test_what_ends_the_comparison_costs_nothing_of_the_fit(tmp_path, small, monk
         return baseline(self, name)
 
     monkeypatch.setattr(Conventional, "baseline", second)
-    metrics = run(tmp_path / "run", *small)
+    metrics = run(tmp_path / "run", *small, "output.figures=true")
     assert f"the comparison with sirt_window, sirt_frozen was left out ({why})" in capsys.readouterr().out
     assert set(metrics["methods"]) == {"dip", "sirt_whole"}
     assert metrics["ended"] == "steps"
@@ -261,7 +263,7 @@ def test_what_ends_the_comparison_costs_nothing_of_the_fit(tmp_path, small, monk
 
 
 def test_a_finished_run_goes_on_and_is_no_worse(tmp_path, small, capsys):
-    small += ["compare.methods=[sirt_whole]", "train.steps=40"]
+    small += ["compare.methods=[sirt_whole]", "train.steps=40", "output.figures=true"]
     before = run(tmp_path / "run", *small)
     (tmp_path / "run" / "notes.txt").write_text("mine")
     after = run(tmp_path / "run", "run.resume=true", "train.steps=70")

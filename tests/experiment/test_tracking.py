@@ -172,6 +172,7 @@ def updates_of(record) -> list:
 def test_w_and_b_has_all_that_a_run_found(tmp_path, small, monkeypatch, logged):
     monkeypatch.setenv("WANDB_MODE", "offline")
     keys = ["logger=wandb", "tracking.artifacts=true", "tracking.group=balls", "tracking.tags=[first,small]"]
+    keys += ["output.figures=true"]
     metrics = run(tmp_path, *small, "train.steps=3", "compare.methods=[sirt_whole]", "network.name=voxels", *keys)
 
     assert [m for r in logged if "tracked no further" in (m := r.getMessage())] == []
