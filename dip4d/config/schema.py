@@ -223,7 +223,8 @@ class Compare:
     methods: list[str] | None = key(
         None,
         "Conventional reconstructions to stand beside: sirt, fbp, em or tv, _whole, _window or _frozen (needs truth); "
-        "by default sirt_whole, sirt_window and, with truth, sirt_frozen, without, tv_whole.",
+        "or sttv, total variation in space and time of all frames at once; by default sirt_whole, sirt_window and "
+        "sirt_frozen, or, without truth, tv_whole.",
         among=METHODS,
     )
     iterations: int = key(500, "The most iterations to try; the best number up to it is used.", low=1)

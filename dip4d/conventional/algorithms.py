@@ -20,11 +20,12 @@ from dip4d.projector.ramp import filter_ramp
 HALF_TURN = 1_000_000  # angles are the same view if they agree to this part of 180 degrees
 
 
-def _inverse(x: Tensor) -> Tensor:
+def reciprocal(x: Tensor) -> Tensor:
+    """1 / x, and 0 where x is 0."""
     return torch.where(x > 1e-6, 1 / x, torch.zeros_like(x))
 
 
-def _weight(y: Tensor, row_mask: Tensor | None) -> Tensor:
+def row_weights(y: Tensor, row_mask: Tensor | None) -> Tensor:
     """`row_mask` as a factor of the rows, (B, n, 1)."""
     return (y.new_ones(y.shape[:2]) if row_mask is None else row_mask.to(y))[..., None]
 
@@ -43,7 +44,7 @@ def fbp(A: Projector, y: Tensor, *, row_mask: Tensor | None = None) -> Tensor:
     """
     if not A.geometry.shared:
         raise ValueError("fbp needs angles (n,) that all slices share")
-    return A.T(filter_ramp(y) * _shares(A.geometry.angles.to(y.device), _weight(y, row_mask)[..., 0])[..., None])
+    return A.T(filter_ramp(y) * _shares(A.geometry.angles.to(y.device), row_weights(y, row_mask)[..., 0])[..., None])
 
 
 def _shares(angles: Tensor, row_mask: Tensor) -> Tensor:
@@ -87,9 +88,9 @@ def sirt_steps(
     non-negative after each iteration, relaxation 1. The same tensor is updated and yielded: clone it to keep it.
     """
     ones = y.new_ones(len(y), *A.domain_shape)
-    weight = _weight(y, row_mask)
-    rows = _inverse(A(ones)) * weight
-    columns = _inverse(A.T(weight.expand(y.shape)))
+    weight = row_weights(y, row_mask)
+    rows = reciprocal(A(ones)) * weight
+    columns = reciprocal(A.T(weight.expand(y.shape)))
     x = torch.zeros_like(ones) if x is None else x.clone()
     while True:
         x.addcmul_(columns, A.T(rows * (y - A(x)))).clamp_(min=0)
@@ -121,10 +122,10 @@ def em_steps(
     Poisson likelihood never falls, and after each iteration A x sums to what y does, slice by slice (Shepp and
     Vardi, IEEE Trans. Med. Imaging 1:113, 1982). The same tensor is updated and yielded: clone it to keep it.
     """
-    weight = _weight(y, row_mask)
+    weight = row_weights(y, row_mask)
     y = y.clamp(min=0) * weight
     columns = A.T(weight.expand(y.shape))
-    inverse = _inverse(columns)
+    inverse = reciprocal(columns)
     least = torch.finfo(y.dtype).eps * y.amax((1, 2), keepdim=True) + torch.finfo(y.dtype).tiny  # against 0 / 0
     if x is None:
         x = y.sum((1, 2), keepdim=True) / columns.sum((1, 2), keepdim=True).clamp(min=1e-6)
@@ -164,19 +165,20 @@ def tv_steps(
     """
     if not weight >= 0:
         raise ValueError(f"the weight of the total variation must be >= 0, got {weight}")
-    use = _weight(y, row_mask)
+    use = row_weights(y, row_mask)
     ones = y.new_ones(len(y), *A.domain_shape)
     balance = max(A.domain_shape) ** 0.5  # of dual to primal steps: any is safe, this one was found fast
-    row_step = balance * _inverse(A(ones))
+    row_step = balance * reciprocal(A(ones))
     edge_step = 8 * balance / 2  # a row of the gradient sums to 2, a column to at most 4
     step = 1 / (balance * A.T((use > 0).to(y).expand(y.shape)) + 8 * balance * 4)
-    shrink = use * _inverse(use + row_step)
+    shrink = use * reciprocal(use + row_step)
     now: Tensor = torch.zeros_like(ones) if x is None else x.clone()
     ahead, residual, edges = now, torch.zeros_like(y), y.new_zeros(len(y), 2, *A.domain_shape)
     while True:
         residual = shrink * (residual + row_step * (A(ahead) - y))
         edges = edges + edge_step * _gradient(ahead)
-        edges *= weight / edges.norm(dim=1, keepdim=True).clamp(min=max(weight, torch.finfo(y.dtype).tiny))
+        length = torch.hypot(edges[:, :1], edges[:, 1:])  # `norm` takes half of the time of a step
+        edges *= weight / length.clamp(min=max(weight, torch.finfo(y.dtype).tiny))
         before, now = now, (now - step * (A.T(residual) + _gradient_transposed(edges))).clamp_(min=0)
         ahead = 2 * now - before
         yield now

@@ -1,6 +1,7 @@
 """Conventional reconstruction of the same tilt series, at its best: what a dynamic one has to beat.
 
-Every algorithm of `dip4d.conventional.methods` (SIRT, FBP, EM and TV), each in three scopes:
+Every algorithm of `dip4d.conventional.methods` (SIRT, FBP, EM and TV), each in three scopes, and space-time TV, `sttv`,
+of all frames at once:
 
 - `_whole`: one static volume from all images, what one has today.
 - `_window`: for each frame, the images around it.
@@ -28,8 +29,9 @@ from rich.progress import track
 from torch import Tensor
 
 from dip4d.conventional.methods import METHODS, Algorithm
-from dip4d.conventional.search import Choice, Problem, Trial, climbed, on_device, race, runs_of
+from dip4d.conventional.search import Choice, Problem, Trial, climbed, climbed_together, on_device, race, runs_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
+from dip4d.conventional.spacetime import frame_rows
 from dip4d.indices import evenly, window
 from dip4d.measures.consistency import error_without_noise, none_if_nan, relative_error
 from dip4d.measures.image_quality import psnr_from_mse
@@ -44,6 +46,9 @@ FRAMES = 11  # frames that choose the settings; these are among the frames that 
 SLICES = 32  # slices across the tilt axis that choose them; each slice is a reconstruction of its own
 COARSE_FRAMES, COARSE_SLICES = 4, 8  # of these, on which all windows are tried,
 FINALISTS = 2  # of which so many are tried on all
+JOINT_SLICES = 8  # neighbours, that choose the settings of what reconstructs all frames at once
+JOINT_WEIGHT, JOINT_TIME_WEIGHT = 0.5, 2.0  # of total variation in space and time, times the noise: the first tried
+JOINT_TRIALS = 12  # of the weights, about
 
 
 @dataclass
@@ -123,13 +128,12 @@ class Conventional:
         self.sample = np.array(evenly(self.n_z, SLICES))
         # validation rows call for many more iterations
         self.looks = evenly(self.frames, FRAMES if truth is not None else FRAMES // 2)
-        there = [] if truth is None else [torch.from_numpy(truth[t][self.sample]).to(device) for t in self.looks]
-        self._true = dict(zip(self.looks, there, strict=False))  # (z, y, x) at the positions of `sample`
 
     def baseline(self, name: str) -> Baseline:
         """One of METHODS, at its best settings."""
         algorithm, scope = METHODS[name]
-        return {"whole": self._whole, "window": self._window, "frozen": self._frozen}[scope.name](name, algorithm)
+        of_scope = {"whole": self._whole, "window": self._window, "frozen": self._frozen, "joint": self._joint}
+        return of_scope[scope.name](name, algorithm)
 
     def _whole(self, name: str, algorithm: Algorithm) -> Baseline:
         A, masks, sample = self._operator(self.angles), self._choosing_masks, self.sample
@@ -214,6 +218,31 @@ class Conventional:
         volume = lambda t: choice(*(taken[t] if t in taken else self.frozen_series(t))).cpu().numpy()
         return Baseline(name, volume, choice.settings, choice.seconds * self.n_z, choice.cut_short)
 
+    def _joint(self, name: str, algorithm: Algorithm) -> Baseline:
+        """All frames at once, on neighbouring slices: settings are chosen on some in the middle."""
+        A, masks = self._operator(self.angles), self._choosing_masks
+        first = max(0, (self.n_z - JOINT_SLICES) // 2)
+        some = np.arange(self.n_z)[first : first + JOINT_SLICES]
+        frames = range(self.frames) if self.truth is None else self.looks
+        problem = Problem(A, self.rows[some], masks[some], some, frames, together=True)
+
+        def tried(weight: float, time_weight: float) -> Choice:
+            steps = {"weight": JOINT_WEIGHT * weight, "time_weight": JOINT_TIME_WEIGHT * time_weight}
+            settings = {name: factor * self.statistics.noise for name, factor in steps.items()}
+            trial = Trial(
+                partial(algorithm.steps, **settings), [problem], score=self._score, weight=1.0, settings=settings,
+                iterations=self.iterations,
+            )  # fmt: skip
+            race([trial], self.seconds / JOINT_TRIALS)
+            return trial.choice()
+
+        choice = climbed_together(tried, ("weight", "time_weight"))
+        fitted = choice.together(A, self.rows, row_mask=self.fit_masks)
+        errors = self._errors(lambda t, z: fitted[z, t], 0.0)
+        movie = choice.together(A, self.rows, row_mask=self.all_masks).cpu()
+        seconds = choice.seconds * self.n_z / self.frames
+        return Baseline(name, lambda t: movie[:, t].numpy(), choice.settings, seconds, choice.cut_short, *errors)
+
     def _operator(self, angles: Tensor) -> Projector:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))
 
@@ -247,10 +276,10 @@ class Conventional:
             return -sum(self._squares(x, p.frames, positions=p.positions) for x, p in pairs)
         squares, voxels = defaultdict(float), defaultdict(int)
         for x, problem in zip(volumes, problems, strict=True):
-            there = np.searchsorted(self.sample, problem.positions)
             for t in problem.frames:
-                squares[t] += float((x - self._true[t][there]).square().sum())
-                voxels[t] += x.numel()
+                frame, true = x if x.ndim == 3 else x[:, t], torch.from_numpy(self.truth[t][problem.positions])
+                squares[t] += float((frame - true.to(x.device)).square().sum())
+                voxels[t] += frame.numel()
         return float(np.mean([psnr_from_mse(squares[t] / voxels[t], self.data_range) for t in squares]))
 
     def _errors(
@@ -292,7 +321,8 @@ class Conventional:
     def _squares(self, x: Tensor, frames: Sequence[int], *, positions: np.ndarray | Tensor) -> float:
         """The sum of squared errors on the validation rows of some frames at some positions z."""
         frames = list(frames)
-        projected = self._operator(self.angles[frames])(x)
+        A = self._operator(self.angles[frames])
+        projected = A(x) if x.ndim == 3 else frame_rows(A, x[:, frames])
         error = (projected - self.rows[positions][:, frames])[self.validation_rows[positions][:, frames]]
         return float(error.double().square().sum())
 

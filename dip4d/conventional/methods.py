@@ -1,4 +1,4 @@
-"""The conventional methods: an algorithm, given the whole series, a window of it, or frozen frames.
+"""The conventional methods: an algorithm, given the whole series, a window of it, or frozen frames; or all at once.
 
 An algorithm is one entry of `ALGORITHMS`: `add_algorithm` adds another, which can then be asked for
 (`compare.methods`), is tuned, scored, and drawn in the table and the figures as the others. Nothing imports torch.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from dip4d.errors import InputError
@@ -40,13 +41,11 @@ class Scope:
     line: str
 
 
-def _in_algorithms(name: str) -> Callable[..., Iterator[Any]]:
-    """A function of `dip4d.conventional.algorithms`, which needs torch: imported when it is used."""
+def _later(name: str, module: str = "algorithms") -> Callable[..., Iterator[Any]]:
+    """A function of a module of `dip4d.conventional` that needs torch: imported when it is used."""
 
     def steps(A: Any, y: Any, **keys: Any) -> Iterator[Any]:
-        from dip4d.conventional import algorithms
-
-        return getattr(algorithms, name)(A, y, **keys)
+        return getattr(import_module(f"dip4d.conventional.{module}"), name)(A, y, **keys)
 
     return steps
 
@@ -59,6 +58,7 @@ SCOPES: dict[str, Scope] = {
         Scope("frozen", "frozen frames", "-"),
     )
 }
+JOINT = Scope("joint", "all frames at once", "-.")  # for algorithms that yield frames (B, T, Y, X)
 ALGORITHMS: dict[str, Algorithm] = {}
 METHODS: dict[str, tuple[Algorithm, Scope]] = {}  # by name, such as sirt_whole
 USUAL = {True: ("sirt_whole", "sirt_window", "sirt_frozen"), False: ("sirt_whole", "sirt_window", "tv_whole")}
@@ -70,10 +70,11 @@ def add_algorithm(algorithm: Algorithm) -> None:
     METHODS.update({f"{algorithm.name}_{scope.name}": (algorithm, scope) for scope in SCOPES.values()})
 
 
-add_algorithm(Algorithm("sirt", "SIRT", "#003049", _in_algorithms("sirt_steps")))
-add_algorithm(Algorithm("fbp", "FBP", "#2a9d8f", _in_algorithms("fbp_steps")))
-add_algorithm(Algorithm("em", "EM", "#e09f3e", _in_algorithms("em_steps")))
-add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _in_algorithms("tv_steps"), tuned_weight=True))
+add_algorithm(Algorithm("sirt", "SIRT", "#003049", _later("sirt_steps")))
+add_algorithm(Algorithm("fbp", "FBP", "#2a9d8f", _later("fbp_steps")))
+add_algorithm(Algorithm("em", "EM", "#e09f3e", _later("em_steps")))
+add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _later("tv_steps"), tuned_weight=True))
+METHODS["sttv"] = (Algorithm("sttv", "Space-time TV", "#9c6644", _later("sttv_steps", "spacetime")), JOINT)
 
 
 class _Saveable:

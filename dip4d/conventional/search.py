@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from functools import cache
+from itertools import cycle, islice
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +35,7 @@ class Problem:
 
     y: (B, n, S), rows. row_mask: (B, n), or None. positions: (B,), z of the slices.
     frames: at which the slices are scored.
+    together: whether the slices influence each other, and must not be reconstructed apart.
     """
 
     A: Projector
@@ -41,10 +43,11 @@ class Problem:
     row_mask: Tensor | None
     positions: np.ndarray
     frames: Sequence[int]
+    together: bool = False
 
     def parts(self, count: int) -> list[Problem]:
         """So many problems of a part of the slices each, fewer if there are not as many slices."""
-        sizes = np.array_split(np.arange(len(self.positions)), min(count, len(self.positions)))
+        sizes = np.array_split(np.arange(len(self.positions)), 1 if self.together else min(count, len(self.positions)))
         of = lambda v, part: None if v is None else v[part]
         return [replace(self, y=self.y[p], row_mask=of(self.row_mask, p), positions=self.positions[p]) for p in sizes]
 
@@ -68,11 +71,14 @@ class Choice:
 
     def __call__(self, A: Projector, y: Tensor, row_mask: Tensor | None = None) -> Tensor:
         def run(part: slice) -> Tensor:
-            steps = self.steps(A, y[part], row_mask=None if row_mask is None else row_mask[part])
-            return next(islice(steps, self.iterations - 1, None))
+            return self.together(A, y[part], row_mask=None if row_mask is None else row_mask[part])
 
         slab = min(SLAB, -(-len(y) // _workers(y.device)))
         return torch.cat(list(on_device(run, [slice(*b) for b in blocks(len(y), slab)], device=y.device)))
+
+    def together(self, A: Projector, y: Tensor, *, row_mask: Tensor | None = None) -> Tensor:
+        """All slices in one, where they influence each other."""
+        return next(islice(self.steps(A, y, row_mask=row_mask), self.iterations - 1, None))
 
 
 class Trial:
@@ -152,6 +158,24 @@ def climbed(choice: Choice, tried: Callable[..., Choice]) -> Choice:
             choice = replace(other, cut_short=choice.cut_short or other.cut_short)
         if choice.weight != start.weight:
             break
+    return choice
+
+
+def climbed_together(tried: Callable[..., Choice], names: Sequence[str]) -> Choice:
+    """The best of several weights: each is followed as by `climbed`, in turns, until none of them changes any more.
+
+    tried: ``tried(**weights)``, of weights by these names; it is not asked twice for the same.
+    """
+    known = cache(lambda *weights: tried(**dict(zip(names, weights, strict=True))))
+    weights, settled = [1.0] * len(names), 0
+    choice = known(*weights)
+    for k in cycle(range(len(names))):
+        if settled == len(names):
+            break
+        with_it = lambda weight: replace(known(*weights[:k], weight, *weights[k + 1 :]), weight=weight)
+        choice = climbed(with_it(weights[k]), with_it)
+        settled = settled + 1 if choice.weight == weights[k] else 1
+        weights[k] = choice.weight
     return choice
 
 

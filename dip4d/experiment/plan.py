@@ -14,8 +14,8 @@ from dip4d import run_folder
 from dip4d.alignment import align
 from dip4d.alignment.row_profiles import jitter_px
 from dip4d.config.schema import Config
-from dip4d.conventional.baselines import FRAMES, SLICES
-from dip4d.conventional.methods import METHODS
+from dip4d.conventional.baselines import FRAMES, JOINT_SLICES, JOINT_TRIALS, SLICES
+from dip4d.conventional.methods import JOINT, METHODS
 from dip4d.conventional.search import runs_of
 from dip4d.conventional.series import device_for, seconds_of_iteration
 from dip4d.errors import InputError
@@ -32,6 +32,7 @@ from dip4d.reconstruction.warm_up import Pace, pace_of
 from dip4d.tilt_series import TiltSeries
 
 USUAL_ITERATIONS, USUAL_WINDOW = 75, 40  # of a conventional method, for want of better knowledge
+JOINT_COST = 15  # of all frames at once: an iteration is 4 of SIRT of the whole series, and 4 times as many are needed
 SCORING_SECONDS = 1.6e-7  # of a voxel against the truth, PSNR and SSIM, on one thread
 NARROWEST_PX = 16  # narrower images are advised to nobody
 VOLUMES_IN_MEMORY = 9  # besides the maps of all positions, when the movie is drawn and its frames are kept for figures
@@ -244,11 +245,11 @@ def _comparison(name: str, series: TiltSeries, *, config: Config, iteration: flo
     algorithm, scope = METHODS[name]
     frames, z, _ = series.shape
     widths = [min(w, frames) / frames for w in config.compare.windows]
-    tried = {"whole": 1.0, "window": FRAMES * sum(widths), "frozen": FRAMES}[scope.name]
+    searched = {"whole": 1.0, "window": FRAMES * sum(widths), "frozen": FRAMES, "joint": JOINT_COST * JOINT_TRIALS}
     drawn = len(frames_to_score(frames)) if with_truth else KEY_FRAMES
     part = min(USUAL_WINDOW, frames) / frames
-    volumes = {"whole": 2.0, "window": (frames + drawn) * part, "frozen": drawn}[scope.name]
-    search = 1.5 * runs_of(algorithm) * tried * min(SLICES / z, 1)
+    volumes = {"whole": 2.0, "window": (frames + drawn) * part, "frozen": drawn, "joint": 2 * JOINT_COST}[scope.name]
+    search = 1.5 * runs_of(algorithm) * searched[scope.name] * min((JOINT_SLICES if scope is JOINT else SLICES) / z, 1)
     return USUAL_ITERATIONS * iteration * (search + volumes)
 
 

@@ -174,7 +174,9 @@ def test_the_error_without_noise_is_that_of_predicting_what_was_there_to_see():
 
 
 @pytest.mark.parametrize("truth", [True, False])
-@pytest.mark.parametrize("name", ["sirt_whole", "sirt_window", "fbp_whole", "em_window", "tv_window", "sirt_frozen"])
+@pytest.mark.parametrize(
+    "name", ["sirt_whole", "sirt_window", "fbp_whole", "em_window", "tv_window", "sirt_frozen", "sttv"]
+)
 def test_a_test_image_is_never_an_input(data, name, truth):
     if name.endswith("_frozen") and not truth:
         pytest.skip("needs the truth")

@@ -16,8 +16,9 @@ from dip4d.simulation.simulate import simulate
 
 
 def test_every_method_has_a_label_of_its_own():
-    assert len({label_of(name) for name in METHODS}) == len(METHODS) == 3 * len(ALGORITHMS)
+    assert len({label_of(name) for name in METHODS}) == len(METHODS) == 3 * len(ALGORITHMS) + 1
     assert label_of("sirt_frozen") == "SIRT, frozen frames"
+    assert label_of("sttv") == "Space-time TV, all frames at once"
     assert label_of("of another time") == "of another time"
 
 
