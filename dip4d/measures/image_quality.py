@@ -171,16 +171,17 @@ def change(before: np.ndarray, after: np.ndarray) -> float:
 def all_scores(volumes: Iterable[np.ndarray], truth: np.ndarray) -> dict[str, list[float]]:
     """Every score of every frame of a volume-time series against truth (t, z, y, x).
 
-    psnr (dB), ssim, dice (at half of the largest intensity of the truth), mass (relative error), and of each frame but
-    the first: change, and change_of_truth, from the frame before (intensity), and stillness: how well the frame equals
-    the one before (dB, as a PSNR).
+    psnr (dB), psnr_near (dB, near the specimen), ssim, dice (at half of the largest intensity of the truth), mass
+    (relative error), and of each frame but the first: change, and change_of_truth, from the frame before (intensity),
+    and stillness: how well the frame equals the one before (dB, as a PSNR).
     """
     data_range = float(truth.max())
-    scores: dict[str, list[float]] = {k: [] for k in ("psnr", "ssim", "dice", "mass", "change", "change_of_truth")}
-    scores["stillness"] = []
+    names = ("psnr", "psnr_near", "ssim", "dice", "mass", "change", "change_of_truth", "stillness")
+    scores: dict[str, list[float]] = {name: [] for name in names}
     before = None
     for t, (volume, true) in enumerate(zip(volumes, truth, strict=True)):
         scores["psnr"].append(psnr(volume, true, data_range=data_range))
+        scores["psnr_near"].append(psnr_near(volume, true, data_range=data_range))
         scores["ssim"].append(ssim(volume, true, data_range=data_range))
         scores["dice"].append(dice(volume, true, threshold=data_range / 2))
         scores["mass"].append(mass_error(volume, true))

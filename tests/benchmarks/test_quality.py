@@ -67,7 +67,53 @@ def test_the_summary_of_known_scores(quality):
 def test_every_part_lists_cases_with_names_of_their_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     quality = importlib.import_module("quality")
-    for part in ("quick", "small", "standard", "full"):
-        names = [case.name for case in quality.cases(part)]
+    of = [quality.cases(part) for part in ("quick", "small", "standard", "full", "camera")]
+    for listed in [*of, quality.cases("hard", "A"), quality.cases("hard")]:
+        names = [case.name for case in listed]
         assert names
         assert len(set(names)) == len(names)
+        assert all(quality.case_of(vars(case)) == case for case in listed)
+    reported = quality.cases("hard")
+    assert {case.specimen for case in reported} == set(quality.FAMILIES["B"])
+    assert {case.method for case in reported} == {"dip", *quality.RIVALS}
+    assert not {case.seed for case in reported} & {case.seed for case in quality.cases("hard", "A")}
+
+
+def test_hard_specimens_are_told_by_families_with_their_means(quality, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(quality.SIZES, "hard", quality.SIZES["small"])
+    monkeypatch.setattr(quality, "FAMILIES", {"A": {}, "B": {"facets": None, "film": None}})
+    listed = [quality.Case("hard", s, m) for s in ("facets", "film") for m in ("sirt_frozen", "voxels_matched")]
+    monkeypatch.setattr(quality, "cases", lambda part, family: [*listed, quality.Case("hard", "film", "tv_frozen")])
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--hard", "--only", "hard"])
+    quality.main()
+    assert "time rank" in capsys.readouterr().out
+    results = quality.read("hard")
+    table = (tmp_path / "quality-hard.md").read_text().splitlines()
+    assert table[0] == "**Family B**"
+    mean = next(row for row in table if row.startswith("| mean | voxels_matched |"))
+    expected = np.mean([np.mean(r["psnr"]) for r in results.values() if r["method"] == "voxels_matched"])
+    assert f"| {expected:.2f} |" in mean
+    assert not any(row.startswith("| mean | tv_frozen |") for row in table)  # not of all specimens
+    ours = next(row.split(" | ") for row in table if row.startswith("| film | voxels_matched |"))
+    columns = table[2].split(" | ")
+    assert int(ours[columns.index("steps")]) > 0
+    film = [r for r in results.values() if r["specimen"] == "film"]
+    assert int(ours[-1].strip(" |")) == film[0]["time_rank"]
+    gap = np.mean(
+        np.subtract(*(next(r for r in film if r["method"] == m)["psnr"] for m in ("voxels_matched", "tv_frozen")))
+    )
+    assert ours[columns.index("over TV frozen")] == f"{gap:.2f}"
+
+
+def test_a_camera_with_faults_is_another_series_less_its_background(quality, monkeypatch):
+    seen = {}
+
+    def fitted(case, series, truth):
+        seen[case.camera] = series.images
+        return {"seconds": 1.0}, iter(truth)
+
+    monkeypatch.setattr(quality, "fitted", fitted)
+    for camera in ("", "background"):
+        quality.compute(quality.Case("small", "nanostar", "dip", camera=camera))
+    assert abs(np.median(seen["background"])) < 0.03 * seen[""].max()
+    assert not np.array_equal(seen["background"], seen[""])

@@ -104,9 +104,9 @@ def test_every_score_of_a_movie():
     flicker = truth + rng.normal(0, 0.1, truth.shape).astype(np.float32)
     assert all_scores(flicker, np.repeat(truth[:1], 4, 0))["stillness"][0] < 20
     assert sum(all_scores(flicker, truth)["change"]) > 1.5 * 3 * 64
-    for name in ("psnr", "ssim"):
+    for name, score in (("psnr", psnr), ("psnr_near", psnr_near), ("ssim", ssim)):
         assert all_scores(flicker, truth)[name] == [
-            {"psnr": psnr, "ssim": ssim}[name](v, t, data_range=1.0) for v, t in zip(flicker, truth, strict=True)
+            score(v, t, data_range=1.0) for v, t in zip(flicker, truth, strict=True)
         ]
 
 
