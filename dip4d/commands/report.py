@@ -1,6 +1,7 @@
 """The tables, figures and pages of saved runs; on request a movie, and error bars.
 
-Reads only what lies in the folders of the runs, and adds to it; measures a run that was not.
+Reads only what lies in the folders of the runs, and adds to it; measures a run that was not. With --paper and no RUN it
+runs what is missing of the cases of the paper, and lays its claims beside what came of them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ ARGUMENTS = {name: f"option --{name}" for name in ("frames", "z", "y", "fps", "s
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("runs", metavar="RUN", nargs="+", type=Path, help="the folder of a finished run")
+    add("runs", metavar="RUN", nargs="*", type=Path, help="the folder of a finished run")
     add("--frames", metavar="T", nargs="+", type=int, help="the images, from 0, whose volumes are shown")
     add("--z", metavar="Z", type=int, help="where the (y, x) orthoslices are, in voxels from 0; the densest")
     add("--y", metavar="Y", type=int, help="where the (z, x) orthoslices are; the middle")
@@ -31,10 +32,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--movie", action="store_true", help="draw figures/movie.mp4 too: it takes minutes")
     add("--fps", type=float, default=12, help="pictures of the movie in a second (12)")
     add("--size", default="1920x1080", metavar="WxH", help="of its pictures, pixels (1920x1080)")
+    add("--paper", action="store_true", help="run the cases of the paper that are missing, and write paper.html")
+    add("--quick", action="store_true", help="these smaller: in less than 20 minutes on two cores, not 90")
+    add("--out", type=Path, help="folder of these runs and of that page (runs/paper, of quick ones runs/paper-quick)")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Raises InputError if a folder holds no finished run, or for what cannot be drawn."""
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code: 1 if a run of the paper failed, else 0. Raises InputError if a folder holds no finished run, or
+    for what cannot be drawn.
+    """
+    if arguments.paper:
+        return _paper(arguments)
+    if arguments.quick or arguments.out is not None:
+        raise InputError("--quick and --out go with --paper")
+    if not arguments.runs:
+        raise InputError("name the folder of a finished run, or give --paper")
+    _report(arguments)
+    return 0
+
+
+def _paper(a: argparse.Namespace) -> int:
+    from dip4d.experiment.paper import make_paper
+
+    if a.runs or a.movie or a.twin:
+        raise InputError("--paper makes runs of its own: give no RUN with it, and --movie and --twin for these later")
+    paths, whole = make_paper(a.out or Path("runs/paper-quick" if a.quick else "runs/paper"), quick=a.quick)
+    print("\n".join(f"  {path}" for path in paths))
+    return 0 if whole else 1
+
+
+def _report(arguments: argparse.Namespace) -> None:
     from dip4d.commands.twin import twin_of
     from dip4d.experiment.measures import measure_if_missing
     from dip4d.report.movie import check_movie, write_mp4

@@ -41,7 +41,7 @@ _FIGURES = {  # of a run, and what is said below them
 
 
 @dataclass(frozen=True)
-class _Run:
+class PageRun:
     """name: as on the page. path: of its folder. metrics: in its metrics.json."""
 
     name: str
@@ -75,26 +75,32 @@ def write_page(run: Path, *, name: str | None = None) -> Path:
     name: of the run on the page; that of its folder if None.
     Raises InputError if a file of the run is missing or damaged.
     """
-    one = _Run(name or run.resolve().name, run, read_metrics(run))
-    parts = [_head(one), _viewer(), _table([one]), _figures(one), _what_was_done(one)]
-    _write(run / PAGE, parts, runs=[one], title=f"{one.name} · DIP-4D")
+    one = PageRun(name or run.resolve().name, run, read_metrics(run))
+    parts = [_head(one), viewer(), _table([one]), _figures(one), _what_was_done(one)]
+    write_parts(run / PAGE, parts, runs=[one], title=f"{one.name} · DIP-4D")
     return run / PAGE
 
 
 def write_comparison(runs: Sequence[Path], path: Path) -> Path:
     """Writes a page that lays several runs side by side. Raises InputError as `write_page`."""
-    some = [_Run(run.resolve().name, run, read_metrics(run)) for run in runs]
+    some = [PageRun(run.resolve().name, run, read_metrics(run)) for run in runs]
     names = [one.name for one in some]
-    some = [_Run(f"{r.name} ({i + 1})" if names.count(r.name) > 1 else r.name, r.path, r.metrics)
+    some = [PageRun(f"{r.name} ({i + 1})" if names.count(r.name) > 1 else r.name, r.path, r.metrics)
             for i, r in enumerate(some)]  # fmt: skip
     verdicts = "".join(f"<li><b>{_text(r.name)}</b>: {_text(Verdict.of(r.metrics) or 'no verdict')}</li>" for r in some)
     head = f'<header><h1>DIP-4D</h1><p class="verdict">{len(some)} runs</p><ul class="because">{verdicts}</ul></header>'
-    _write(path, [head, _viewer(), _table(some)], runs=some, title=f"{len(some)} runs · DIP-4D")
+    write_parts(path, [head, viewer(), _table(some)], runs=some, title=f"{len(some)} runs · DIP-4D")
     return path
 
 
-def _write(path: Path, parts: Sequence[str], *, runs: Sequence[_Run], title: str) -> None:
-    """Puts a page together; where it comes out too large, with every second volume only, every third, ..."""
+def write_parts(path: Path, parts: Sequence[str], *, runs: Sequence[PageRun], title: str) -> None:
+    """Puts a page together; where it comes out too large, with every second volume only, every third, ...
+
+    path: the file.
+    parts: of HTML, in their order.
+    runs: whose volumes and curves are shown where `viewer` is among the parts.
+    title: of the page.
+    """
     volumes, images = _volumes(runs), _images(runs)
     read = lambda file: (PAGE_FILES / file).read_text(encoding="utf-8")
     for stride in range(1, 100):
@@ -123,7 +129,7 @@ def _packed(movie: SmallMovie) -> str:
     return base64.b64encode(gzip.compress(steps.tobytes(), 9, mtime=0)).decode()
 
 
-def _volumes(runs: Sequence[_Run]) -> list[_Shown]:
+def _volumes(runs: Sequence[PageRun]) -> list[_Shown]:
     """The volumes that a page shows: all of a run; of several runs ours, and the truth of the first."""
     several, shown = len(runs) > 1, []
     for i, run in enumerate(runs):
@@ -135,17 +141,17 @@ def _volumes(runs: Sequence[_Run]) -> list[_Shown]:
     return shown
 
 
-def _images(runs: Sequence[_Run]) -> list[_Shown]:
+def _images(runs: Sequence[PageRun]) -> list[_Shown]:
     """The measured images of a single run, and those of its volumes; none where there are not both."""
     there = read_preview(runs[0].path) if len(runs) == 1 else {}
     shown = [_Shown(name, name, there[name]) for name in (MEASURED, PREDICTED) if name in there]
     return shown if len(shown) == 2 else []
 
 
-def _data(runs: Sequence[_Run], shown: Sequence[_Shown], *, count: int) -> dict[str, Any]:
+def _data(runs: Sequence[PageRun], shown: Sequence[_Shown], *, count: int) -> dict[str, Any]:
     """What the script of a page reads. count: how many of what is shown are volumes; images follow them."""
     told = [s.told(f"m{i}") for i, s in enumerate(shown)]
-    metrics = runs[0].metrics
+    metrics = runs[0].metrics if runs else {}
     data = {
         "movies": told[:count],
         "panels": _panels([s.name for s in shown[:count]]),
@@ -184,7 +190,7 @@ def _text(words: object) -> str:
     return html.escape(str(words))
 
 
-def _head(run: _Run) -> str:
+def _head(run: PageRun) -> str:
     """The verdict, what speaks against the run, and the numbers that say most."""
     verdict = Verdict.of(run.metrics)
     level = f"{verdict.level}." if verdict else "No verdict."
@@ -222,11 +228,12 @@ def _numbers(metrics: dict) -> Iterator[tuple[str, str, str]]:
         yield "Volumes", str(len(times)), f"{times[0]:g} to {times[-1]:g} s"
 
 
-def _viewer() -> str:
+def viewer() -> str:
+    """The part of a page in which volumes and curves move."""
     return (PAGE_FILES / "viewer.html").read_text(encoding="utf-8")
 
 
-def _table(runs: Sequence[_Run]) -> str:
+def _table(runs: Sequence[PageRun]) -> str:
     """The table of the methods, of several runs one below the other."""
     several, tables, mine = len(runs) > 1, [], ' class="ours"'
     for run in runs:
@@ -248,19 +255,25 @@ def _in_words(column: str) -> str:
     return f"{SCORES[name].label}, {which}" if name in SCORES else column
 
 
-def _figures(run: _Run) -> str:
+def _figures(run: PageRun) -> str:
     """The figures of a run that there are, each within the page."""
     figures = []
     for name, words in _FIGURES.items():
         path = run.path / FIGURES / name
         if path.is_file():
-            picture = base64.b64encode(path.read_bytes()).decode()
-            image = f'<img alt="{_text(words)}" src="data:image/png;base64,{picture}">'
-            figures.append(f"<figure>{image}<figcaption>{_text(words)}</figcaption></figure>")
+            figures.append(picture_of(path, words))
     return f"<section><h2>Figures</h2>{''.join(figures)}</section>" if figures else ""
 
 
-def _what_was_done(run: _Run) -> str:
+def picture_of(path: Path, words: str, *, anchor: str | None = None) -> str:
+    """A PNG file within the page, words below it, and where it can be linked to."""
+    picture = base64.b64encode(path.read_bytes()).decode()
+    image = f'<img alt="{_text(words)}" src="data:image/png;base64,{picture}">'
+    place = f' id="{_text(anchor)}"' if anchor else ""
+    return f"<figure{place}>{image}<figcaption>{_text(words)}</figcaption></figure>"
+
+
+def _what_was_done(run: PageRun) -> str:
     """Command, versions, hashes, a paragraph for a paper, and what to cite."""
     config, made = config_of_run(run.path), run.metrics.get("made", {})
     parts = []

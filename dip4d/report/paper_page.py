@@ -1,0 +1,166 @@
+"""The page that lays the claims of the paper beside the runs of its cases: one file, and the table as Markdown."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from dip4d.report.paper_claims import Finding, PaperRun
+from dip4d.report.run_page import PageRun, picture_of, viewer, write_parts
+from dip4d.run_folder import FIGURES, PAGE
+from dip4d.whole_file import written_beside
+
+PAPER_PAGE, PAPER_TABLE = "paper.html", "paper.md"
+HEADS = ("Claim of the abstract", "The paper", "Ours", "Met?", "To look at")
+_SOURCE = (
+    "Craig, Kadu, Batenburg and Bals, 3D visualization of in situ nanoscale dynamics in transmission electron "
+    "microscopy via self-supervised deep learning"
+)
+_text = html.escape
+
+
+def write_paper(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Path, command: str) -> list[Path]:
+    """Writes paper.html and paper.md into a folder; each is whole at any moment. Returns their paths.
+
+    found: what the runs say to each claim.
+    runs: of all cases, those without a result too.
+    folder: of the page; it is made.
+    command: that makes them, for the page.
+    """
+    shown = _figures_of(found)
+    simulated = [PageRun(r.title, r.folder, r.metrics) for r in runs if r.problem is None and not r.measured]
+    parts = [
+        _head(found, command),
+        _claims(found, shown, folder=folder),
+        _runs(runs, folder=folder),
+        viewer(),
+        _figures(shown),
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_parts(folder / PAPER_PAGE, parts, runs=simulated, title="The paper and DIP-4D")
+    with written_beside(folder / PAPER_TABLE) as place:
+        place.write_text(_markdown(found, runs, folder=folder, command=command), encoding="utf-8")
+    return [folder / PAPER_PAGE, folder / PAPER_TABLE]
+
+
+def lines_of(found: Sequence[Finding]) -> list[str]:
+    """What became of each claim, a line each."""
+    return [f"{one.met}: {one.claim.words}" for one in found]
+
+
+def _figures_of(found: Sequence[Finding]) -> dict[Path, str]:
+    """The figures that show the claims, as far as they are there, each once, and what is said below it."""
+    shown = {}
+    for one in found:
+        for run, _, _ in one.told:
+            path = _figure(one, run)
+            if path.is_file():
+                shown.setdefault(path, f"{run.title}. {one.claim.words}")
+    return shown
+
+
+def _figure(one: Finding, run: PaperRun) -> Path:
+    return run.folder / FIGURES / one.claim.figure
+
+
+def _head(found: Sequence[Finding], command: str) -> str:
+    met = sum(one.met == "met" for one in found)
+    others = [one for one in found if one.met != "met"]
+    because = "".join(f"<li>{_text(line)}</li>" for line in lines_of(others))
+    return (
+        f'<header><h1>The paper and DIP-4D</h1><p class="verdict">{met} of {len(found)} claims met.</p>'
+        f'<ul class="because">{because}</ul><p class="note">The abstract: {_text(_SOURCE)}. Its numbers are those that '
+        "it gives; ours are computed from the files of the runs below. This page is written by "
+        f"<code>{_text(command)}</code>.</p></header>"
+    )
+
+
+def _claims(found: Sequence[Finding], shown: dict[Path, str], *, folder: Path) -> str:
+    """The table; on a phone each claim is a block of its own."""
+    numbers = {path: n for n, path in enumerate(shown, start=1)}
+    rows = []
+    for one in found:
+        ours = "".join(f"<p><b>{_text(run.title)}</b>: {_text(told)}</p>" for run, told, _ in one.told)
+        links = []
+        for run, _, _ in one.told:
+            if (n := numbers.get(_figure(one, run))) is not None:
+                links.append(f'<a href="#figure{n}">Figure {n}</a>, ')
+            level = "no verdict" if run.verdict is None else run.verdict.level
+            links.append(f'<a href="{_text(_link(run, folder))}">{_text(run.title)}</a>: {_text(level)}<br>')
+        met = f"<b>{_text(one.met)}</b><p>Bar: {_text(one.claim.bar)}.</p>"
+        cells = (_text(one.claim.words), _text(one.claim.paper), ours or _text(one.claim.without), met, "".join(links))
+        row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(HEADS, cells, strict=True))
+        rows.append(f"<tr>{row}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in HEADS)
+    return (
+        f'<section><h2>Claim by claim</h2><table class="claims"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></section>"
+    )
+
+
+def _runs(runs: Sequence[PaperRun], *, folder: Path) -> str:
+    """The runs, their verdicts, and what went wrong."""
+    rows = []
+    for run in runs:
+        name = _text(run.title)
+        name = name if run.problem else f'<a href="{_text(_link(run, folder))}">{name}</a>'
+        cells = (name, _text(_state(run)), _text(_minutes(run)))
+        row = "".join(f'<td data-head="{h}">{c}</td>' for h, c in zip(("Run", "Verdict", "Time"), cells, strict=True))
+        rows.append(f"<tr>{row}</tr>")
+    return (
+        '<section><h2>The runs</h2><table class="claims"><thead><tr><th>Run</th><th>Verdict</th><th>Time</th></tr>'
+        f"</thead><tbody>{''.join(rows)}</tbody></table></section>"
+    )
+
+
+def _state(run: PaperRun) -> str:
+    """The verdict of a run, or why it has no result."""
+    return f"no result: {run.problem}" if run.problem else str(run.verdict or "no verdict")
+
+
+def _minutes(run: PaperRun) -> str:
+    return "-" if run.problem or "seconds" not in run.metrics else f"{run.metrics['seconds'] / 60:.1f} minutes"
+
+
+def _figures(shown: dict[Path, str]) -> str:
+    pictures = (picture_of(p, f"Figure {n}. {w}", anchor=f"figure{n}") for n, (p, w) in enumerate(shown.items(), 1))
+    return f"<section><h2>Figures</h2>{''.join(pictures)}</section>" if shown else ""
+
+
+def _link(run: PaperRun, folder: Path) -> str:
+    """The page of a run, from the folder of this one."""
+    return Path(os.path.relpath(run.folder / PAGE, folder)).as_posix()
+
+
+_MARKDOWN = Template("""# The paper and DIP-4D
+
+The abstract: $source.
+Its numbers are those that it gives; ours are computed from the files of the runs. Written by `$command`.
+
+| claim of the abstract | the paper | ours | met? | to look at |
+|---|---|---|---|---|
+$claims
+
+| run | verdict | time |
+|---|---|---|
+$runs
+""")
+
+
+def _markdown(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Path, command: str) -> str:
+    claims = []
+    for one in found:
+        ours = "<br>".join(f"**{run.title}**: {told}" for run, told, _ in one.told) or one.claim.without
+        figures = [(run, _figure(one, run)) for run, _, _ in one.told]
+        links = "<br>".join(
+            f"[{run.title}]({Path(os.path.relpath(path, folder)).as_posix()})"
+            for run, path in figures
+            if path.is_file()
+        )
+        claims.append((one.claim.words, one.claim.paper, ours, f"**{one.met}**<br>{one.claim.bar}", links))
+    states = [(f"[{r.title}]({_link(r, folder)})" if not r.problem else r.title, _state(r), _minutes(r)) for r in runs]
+    table = lambda rows: "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    return _MARKDOWN.substitute(source=_SOURCE, command=command, claims=table(claims), runs=table(states))
