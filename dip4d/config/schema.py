@@ -170,6 +170,11 @@ class Network:
         12.0, "Finest detail along the tilt axis in pixels (shortest wave of z); less for sharp layers along it.", low=2
     )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    materials: int = key(
+        2,
+        "Bounded materials whose sum is the specimen: of two, an interface is as sharp as a surface.",
+        low=1,
+    )
     intensity_bound: float | None = key(
         None,
         "Intensity per voxel of the brightest material, from which its bound is learned; by default a guess, which is "
@@ -191,7 +196,7 @@ class Network:
 @dataclass
 class Train:
     steps: int | None = key(
-        None, "Optimizer steps; by default as many as show every row 300 times, and at least 2000.", low=1
+        None, "Optimizer steps; by default as many as show every row 250 times, and at least 2000.", low=1
     )
     max_minutes: float | None = key(
         None,

@@ -177,9 +177,10 @@ def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
     positions, images = min(config.train.slices, z), min(config.train.rows or t, t)
     if config.network.motion == "always":
         positions, images = z, images_in_a_batch(config.train.slices, series)
-    step = gb_of_step(positions, images=images, bins=n, channels=config.network.channels)
+    network = config.network
+    step = gb_of_step(positions, images=images, bins=n, channels=network.channels, materials=network.materials)
     volume = 4e-9 * z * n**2
-    draw = volume * (config.network.rank + VOLUMES_IN_MEMORY)
+    draw = volume * (network.rank * network.materials + VOLUMES_IN_MEMORY)
     held = 4 * 4e-9 * series.images.size + (t * volume if with_truth else 0)
     return BASE_GB + held + max(step, draw)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -42,3 +44,15 @@ class Factors:
     def need_not_be_drawn(self) -> bool:
         """Whether `factors_cuda` can work on them: memory then holds no orthoslices, n / K times as large."""
         return triton_serves(self.maps)
+
+
+def added(layers: Sequence[Tensor]) -> Tensor:
+    """The sum of one or more tensors."""
+    total = layers[0]
+    for layer in layers[1:]:
+        total = total + layer
+    return total
+
+
+Layers: TypeAlias = Sequence[Tensor] | Sequence[Factors]
+"""What is added up to orthoslices (B, n, Y, X): drawn, or the factors of each."""

@@ -35,7 +35,7 @@ from dip4d.reconstruction.stay import StaysOnDevice
 from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
 
-FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 300  # steps of a fit by default: so often is every row shown, if that is more
+FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 250  # steps of a fit by default: so often is every row shown, if that is more
 LEAST_STEPS = 200  # with fewer a fit may be worse than SIRT: measured in docs/experiments-log.md
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
 FEWEST_IMAGES_OF_SERIES, NARROWEST_PX = 3, 2

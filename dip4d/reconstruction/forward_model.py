@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from dip4d.projector import Geometry, Projector
 from dip4d.projector.ramp import filter_ramp
-from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.factors import Factors, Layers, added
 from dip4d.reconstruction.precision import full_precision
 
 
@@ -26,6 +28,12 @@ class Microscope:
         own = angles.reshape(-1, 1)
         moved = torch.zeros_like(own) if shift is None else shift.reshape(-1, 1)
         return Projector(Geometry(self.slice_shape, self.bins, own, moved, known_finite=True))
+
+    def project_sum(self, layers: Layers, angles: Tensor, *, shift: Tensor | None = None) -> Tensor:
+        """As `project`, of the sum of layers."""
+        if isinstance(layers[0], Factors):
+            return torch.stack([self.project(layer, angles, shift=shift) for layer in layers]).sum(0)
+        return self.project(added(cast(Sequence[Tensor], layers)), angles, shift=shift)
 
     def project(self, slices: Tensor | Factors, angles: Tensor, *, shift: Tensor | None = None) -> Tensor:
         """slices: (B, n, Y, X), intensity per voxel, or their factors, with angles and shift that nothing learns.

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from dip4d.errors import InputError
 from dip4d.reconstruction.data import Batch, Rows, TiltRows, as_the_first_does, drawn, rows_of_fit
-from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.factors import Layers
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
 from dip4d.reconstruction.optimizers import make_optimizer
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import Schedule
 from dip4d.reconstruction.step_graph import StepGraph
-from dip4d.reconstruction.variation import drawn_if_needed, total_variation
+from dip4d.reconstruction.variation import variation_of_layers
 from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 
 STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
 STOP_EARLIEST = 0.3  # though not before this part of its schedule
 TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
-CHECKPOINT_FORMAT = 4  # of what is kept of a fit; 3 did not say what had been validated
+CHECKPOINT_FORMAT = 5  # of what is kept of a fit; 4 knew one material
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 
@@ -119,26 +119,21 @@ class DIP4D(L.LightningModule):
         """What a step makes smaller: the misfit of some rows of a batch, and the roughness of their orthoslices."""
         rows, shift = self.posed(batch.z, rows)
         features = self.features(batch.z, batch.rows)
-        slices = self.slices(features, rows.tau)
-        projected = self.microscope.project(slices, rows.angles, shift=shift)
+        layers = self.network.layers(features, rows.tau, draw=self.poses is not None)  # poses learn from the slices
+        projected = self.microscope.project_sum(layers, rows.angles, shift=shift)
         measured = rows.values
         if rows.row_mask is not None:
             measured = measured.where(rows.row_mask[..., None], projected.detach())
-        return self.loss(projected, measured) + self.regularisation(features, slices)
+        return self.loss(projected, measured) + self.regularisation(features, layers)
 
-    def slices(self, features: Any, tau: Tensor) -> Tensor | Factors:
-        """Orthoslices (B, n, Y, X) at times tau (B, n); their factors where that is all that a step needs of them."""
-        factors = self.network.factors(features, tau) if self.poses is None else None  # poses learn from the slices
-        return self.network.render(features, tau) if factors is None else drawn_if_needed(factors)
-
-    def regularisation(self, features: Any, slices: Tensor | Factors) -> Tensor | float:
-        """The weighted total variation of orthoslices (B, n, Y, X) in space, and of the specimen in time."""
+    def regularisation(self, features: Any, layers: Layers) -> Tensor | float:
+        """The weighted total variation of the layers of orthoslices in space, and of those of the specimen in time."""
         if not (self.tv_space or self.tv_time):
             return 0.0
-        space, time = total_variation(slices, TV_FRAMES_APART)
-        changing = self.network.in_specimen_frame(features, slices)
-        if self.tv_time and changing is not slices:
-            time = total_variation(changing)[1]
+        space, time = variation_of_layers(layers, TV_FRAMES_APART)
+        changing = self.network.in_specimen_frame(features, layers)
+        if self.tv_time and changing is not layers:
+            time = variation_of_layers(changing)[1]
         return self.tv_space * space + self.tv_time * time  # in time a change and its undoing count twice
 
     def on_fit_start(self) -> None:

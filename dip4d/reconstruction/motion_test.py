@@ -56,7 +56,7 @@ def find_motion(
     k = _binning(series)
     _log.info("Looking for a motion of the specimen as a whole (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
-    motion, still = RigidMotion(coarse.shape[2] / 2), RigidMotion(coarse.shape[2] / 2).requires_grad_(False)
+    motion, still = (RigidMotion(coarse.shape[2] / 2, held=held) for held in (False, True))
     error = _short_fit(coarse, motion, settings=settings, budget=budget, callbacks=callbacks)
     if settings.network.motion == "auto":
         if k * motion.largest_move() < LEAST_MOVE_PX:
@@ -126,7 +126,7 @@ def _short_settings(settings: Config) -> Config:
     replace = dataclasses.replace
     return replace(
         settings,
-        network=replace(settings.network, channels=CHANNELS, use_row=False),
+        network=replace(settings.network, channels=CHANNELS, materials=1, use_row=False),
         train=replace(settings.train, steps=STEPS, learning_rate=LEARNING_RATE, slices=SLICES),
         align=replace(settings.align, refine=False),
         trainer=settings.trainer | ONE_DEVICE,

@@ -12,8 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.factors import Factors, Layers
 from dip4d.threads import fast_jit, on_threads
+
+
+def variation_of_layers(layers: Layers, frames_apart: int = 1) -> tuple[Tensor, Tensor]:
+    """The sums of the `total_variation` of each of some layers, in space and in time."""
+    space, time = zip(*(total_variation(layer, frames_apart) for layer in layers), strict=True)
+    return torch.stack(space).sum(), torch.stack(time).sum()
 
 
 def total_variation(slices: Tensor | Factors, frames_apart: int = 1) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,7 @@ def series() -> TiltSeries:
 
 def test_a_longer_series_gets_more_steps():
     train = Train(slices=8)
-    assert [steps_of_fit(train, n_z) for n_z in (1, 24, 64, 128)] == [2000, 2000, 2400, 4800]
+    assert [steps_of_fit(train, n_z) for n_z in (1, 24, 64, 128)] == [2000, 2000, 2000, 4000]
     assert steps_of_fit(Train(steps=7), 128) == 7
 
 

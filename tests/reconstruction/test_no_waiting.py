@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dip4d.config.load import config_of
 from dip4d.reconstruction import fit as fit_module
+from dip4d.reconstruction.factors import added
 from dip4d.reconstruction.fit import Fit, fit, make_trainer, prepare
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion, rotations
@@ -89,8 +90,8 @@ def test_a_step_in_bfloat16_goes_the_same_way(kind):
     for mixed in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed), torch.no_grad():
             rows, shift = module.posed(batch.z, batch.rows)
-            slices = module.slices(module.features(batch.z, batch.rows), rows.tau)
-            found.append((module.microscope.project(slices, rows.angles, shift=shift), slices))
+            layers = module.network.layers(module.features(batch.z, batch.rows), rows.tau)
+            found.append((module.microscope.project_sum(layers, rows.angles, shift=shift), added(layers)))
             module.loss_of(batch, batch.rows)
     for exact, mixed in zip(*found, strict=True):
         assert mixed.dtype == torch.float32

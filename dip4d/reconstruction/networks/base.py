@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from dip4d.config.schema import Network as Settings
-from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.factors import Layers
 from dip4d.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
@@ -53,13 +53,16 @@ class OrthosliceNetwork(nn.Module, ABC):
     def render(self, features: Any, tau: Tensor) -> Tensor:
         """Orthoslices (B, n, Y, X), intensity per voxel, from the features of z (B,) at times tau (B, n) in 0..1."""
 
-    def factors(self, features: Any, tau: Tensor) -> Factors | None:
-        """The factors of the orthoslices of `render`, of a network that has them; None of any other."""
-        return None
+    def layers(self, features: Any, tau: Tensor, *, draw: bool = True) -> Layers:
+        """What adds up to the orthoslices of `render`, each smooth by itself: here these alone.
 
-    def in_specimen_frame(self, features: Any, slices: Tensor | Factors) -> Tensor | Factors:
-        """The orthoslices (B, n, Y, X) whose change in time is kept small: those rendered, of a specimen at rest."""
-        return slices
+        draw: whether they must be tensors; else they may be factors, of a network that has them.
+        """
+        return [self.render(features, tau)]
+
+    def in_specimen_frame(self, features: Any, layers: Layers) -> Layers:
+        """The layers (B, n, Y, X) whose change in time is kept small: those given, of a specimen at rest."""
+        return layers
 
     def muon_matrices(self) -> Sequence[nn.Parameter]:
         """Parameters, matrices all, that Muon fits instead of Adam."""

@@ -23,7 +23,8 @@ def build(problem: Problem) -> OrthosliceNetwork:
     n_z = problem.n_z + 2 * margin
     windows = n.windows if n.use_row and motion is None else 0
     octaves = octaves_of_z(n_z, n.z_detail_px)
-    decoder = Decoder(problem.slice_shape, n.rank, n_z=n_z, images=windows, channels=n.channels, octaves=octaves)
+    maps = n.materials * n.rank
+    decoder = Decoder(problem.slice_shape, maps, n_z=n_z, images=windows, channels=n.channels, octaves=octaves)
     tau = torch.from_numpy(problem.series.tau)
     specimen = BoundedLowRank(
         decoder,
@@ -32,6 +33,7 @@ def build(problem: Problem) -> OrthosliceNetwork:
         intensity_bound=problem.intensity_bound,
         time_warp=TimeWarp(tau) if n.time_warp else None,
         windows=windows,
+        materials=n.materials,
     )
     return specimen if motion is None else Moving(specimen, motion, tau=tau, n_z=problem.n_z, margin=margin)
 

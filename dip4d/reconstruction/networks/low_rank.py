@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dip4d.conventional.series import whole_series
-from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.factors import Factors, Layers, added
 from dip4d.reconstruction.modulation import normalised_modulated_silu
 from dip4d.reconstruction.networks.base import OrthosliceNetwork, Problem, register_network
 from dip4d.reconstruction.precision import no_autocast
-from dip4d.reconstruction.variation import bounded, drawn
+from dip4d.reconstruction.variation import drawn, drawn_if_needed
 
 COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
 FINEST_CHANNELS = 0.5  # of all have the layers at full size, whose convolutions cost most: they draw as well
 SCALES_SHOWN = 2  # from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
 FINE_SCALES = 3  # the finest, whose kernels Adam fits: it leaves alone what hardly matters, which is noise
 TIME_PACE = 5.0  # the warp of time learns so many times faster than a weight of the decoder
+UNEVEN = -0.4  # the logarithm of the share of a material at the start over that of the one before: none is like another
 _GAIN, _OFFSET = 4.0, -2.0  # the logit is GAIN * mixture + OFFSET: an untrained network draws a faint, smooth haze
 
 
@@ -179,21 +180,24 @@ class TimeWarp(nn.Module):
 
 
 class BoundedLowRank(OrthosliceNetwork):
-    """Orthoslices whose logit is a mixture of a few maps, with weights that change smoothly in the specimen's own time:
+    """Orthoslices that are sums of materials, the logit of each a mixture of a few maps, with weights that change
+    smoothly in the specimen's own time:
 
-        slice(y, x; z, t) = m sigmoid(4 sum_k psi_k(w(tau)) D_k(y, x; z) - 2)
+        slice(y, x; z, t) = m sum_l s_l sigmoid(4 sum_k psi_k(w(tau)) D_lk(y, x; z) - 2)
 
-    D_k: drawn by the decoder, one pass for all times. psi_k: the first `rank` cosines of time, the k-th divided by
-    ``1 + damping k``. w: the specimen's own time. m: learned. Non-negative and bounded; smooth in t however the rows
-    flicker. The low rank outside of a bound follows dynamic shape sensing (Kadu, Lucka and Batenburg), the decoder the
-    deep image prior (Yoo et al. 2021).
+    D_lk: drawn by the decoder, one pass for all times. psi_k: the first `rank` cosines of time, the k-th divided by
+    ``1 + damping k``. w: the specimen's own time. m, and the shares s_l, whose sum is 1: learned. Non-negative and
+    bounded; smooth in t however the rows flicker. With two materials an interface inside of the specimen, whose
+    intensity lies between 0 and m, is as sharp, and moves as easily, as its surface. The low rank outside of a bound
+    follows dynamic shape sensing (Kadu, Lucka and Batenburg), the decoder the deep image prior (Yoo et al. 2021).
 
     decoder: from z, and what was measured there, to the maps.
-    rank: how many functions of time, and maps.
+    rank: how many functions of time, and maps of each material.
     damping: see above.
     intensity_bound: m at the start, the intensity per voxel expected of the brightest material.
     time_warp: w; None for the time of the images.
     windows: of time, in which the decoder is shown rows; 0 for none.
+    materials: how many; the decoder draws the maps of each.
     """
 
     order: Tensor
@@ -207,15 +211,17 @@ class BoundedLowRank(OrthosliceNetwork):
         intensity_bound: float,
         time_warp: TimeWarp | None = None,
         windows: int = 0,
+        materials: int = 1,
     ) -> None:
         super().__init__()
-        self.decoder, self.time_warp, self.windows = decoder, time_warp, windows
+        self.decoder, self.time_warp, self.windows, self.materials = decoder, time_warp, windows, materials
         self.register_buffer("order", torch.arange(rank).float(), persistent=False)
         self.damping = damping
         self.log_bound = nn.Parameter(torch.tensor(math.log(intensity_bound)))
+        self.log_shares = nn.Parameter(UNEVEN * torch.arange(materials).float()) if materials > 1 else None
 
     def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> Tensor:
-        """z: (B,), in pixels, fractions allowed. images: as by `shown`, or None. Returns the maps (B, K, Y, X)."""
+        """z: (B,), in pixels, fractions allowed. images: as by `shown`, or None. Returns the maps (B, L K, Y, X)."""
         return self.decoder(z, images)
 
     def muon_matrices(self) -> list[nn.Parameter]:
@@ -231,21 +237,21 @@ class BoundedLowRank(OrthosliceNetwork):
 
     def render(self, features: Tensor, tau: Tensor) -> Tensor:
         """tau: (B, n), time in 0..1. Returns orthoslices (B, n, Y, X), intensity per voxel."""
-        return drawn(self.factors(features, tau))
+        return added([drawn(material) for material in self.factors(features, tau)])
 
-    def factors(self, features: Tensor, tau: Tensor) -> Factors:
-        """Those of the orthoslices of `render`."""
+    def layers(self, features: Tensor, tau: Tensor, *, draw: bool = True) -> Layers:
+        """The materials."""
+        of = drawn if draw else drawn_if_needed
+        return cast(Layers, [of(material) for material in self.factors(features, tau)])
+
+    def factors(self, features: Tensor, tau: Tensor) -> list[Factors]:
+        """Those of each material in the orthoslices of `render`."""
         own = tau if self.time_warp is None else self.time_warp(tau)
         psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
-        return Factors(_GAIN * psi, features, self.log_bound.exp(), _OFFSET)
-
-    def mixture(self, features: Tensor, tau: Tensor) -> Tensor:
-        """The logits (B, n, Y, X) of the orthoslices of `render`."""
-        return self.factors(features, tau).logit().unflatten(-1, features.shape[2:])
-
-    def intensity(self, logit: Tensor) -> Tensor:
-        """What a logit stands for, intensity per voxel. The logit is overwritten: it must not be needed elsewhere."""
-        return bounded(logit, self.log_bound.exp())
+        bound = self.log_bound.exp()
+        bounds = [bound] if self.log_shares is None else (bound * self.log_shares.softmax(0)).unbind()
+        maps = features.chunk(self.materials, dim=1)
+        return [Factors(_GAIN * psi, of, m, _OFFSET) for of, m in zip(maps, bounds, strict=True)]
 
 
 @register_network("voxels", label="Bounded low rank, voxels")

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dip4d.reconstruction.factors import Factors
+from dip4d.reconstruction.factors import Layers, added
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
-from dip4d.reconstruction.variation import drawn_if_needed
+from dip4d.reconstruction.variation import bounded
 
 TIMES_AT_ONCE = 16  # as many are rendered together, so that memory does not grow with the series
 PLANES_APART = 4  # planes between two whose change in time is kept small
@@ -91,10 +91,16 @@ class Moving(OrthosliceNetwork):
     def _cut(self, maps: Tensor, times: Tensor, *, z: Tensor) -> Tensor:
         """As `_cuts`, all at once."""
         height, width = maps.shape[2:]
-        logit = self.specimen.mixture(maps, times.expand(len(maps), -1)).transpose(0, 1)  # (n, planes, Y, X)
-        where = self._places(times, z, shape=(height, width), planes=len(maps))
-        cut = F.grid_sample(logit[:, None], where, padding_mode="border", align_corners=True)
-        return self.specimen.intensity(cut)[:, 0]
+        materials = self.specimen.factors(maps, times.expand(len(maps), -1))
+        logits = [m.logit().unflatten(-1, (height, width)).transpose(0, 1) for m in materials]  # (n, planes, Y, X)
+        if self.motion.held:
+            which = torch.arange(len(times), device=z.device)[:, None], z.long() + self.margin
+            cuts = [logit[which] for logit in logits]
+        else:
+            where = self._places(times, z, shape=(height, width), planes=len(maps))
+            cuts = [F.grid_sample(x[:, None], where, padding_mode="border", align_corners=True) for x in logits]
+        drawn = [bounded(cut, m.bound) for cut, m in zip(cuts, materials, strict=True)]  # which overwrites a cut
+        return added(drawn).reshape(len(times), -1, height, width)
 
     def _places(self, times: Tensor, z: Tensor, *, shape: tuple[int, int], planes: int) -> Tensor:
         """Where the pixels (y, x) of the planes z (n, P) lie in so many planes of the specimen at times (n,), as
@@ -114,7 +120,7 @@ class Moving(OrthosliceNetwork):
         own = own + vector((width - 1) / 2, (height - 1) / 2, (self.n_z - 1) / 2 + self.margin)
         return own / vector(width - 1, height - 1, planes - 1).clamp(min=1) * 2 - 1
 
-    def in_specimen_frame(self, features: tuple[Tensor, Tensor], slices: Tensor | Factors) -> Tensor | Factors:
+    def in_specimen_frame(self, features: tuple[Tensor, Tensor], layers: Layers) -> Layers:
         """Some planes of the specimen in its own frame, at the times of all images: (planes, T, Y, X)."""
         maps = features[1][::PLANES_APART]
-        return drawn_if_needed(self.specimen.factors(maps, self.tau.expand(len(maps), -1)))
+        return self.specimen.layers(maps, self.tau.expand(len(maps), -1), draw=False)

@@ -16,14 +16,16 @@ class RigidMotion(nn.Module):
     """Where the specimen is: a turn about the middle of the volume and a travel, each smooth in time, at first none.
 
     Both are mixtures of the Legendre polynomials of time up to `degree` without the constant, which no image can tell
-    from the specimen's own place. half_width: of the volume, pixels; a travel of 1 inside is a third of it.
+    from the specimen's own place. half_width: of the volume, pixels; a travel of 1 inside is a third of it. held: at
+    none.
     """
 
-    def __init__(self, half_width: float, degree: int = DEGREE) -> None:
+    def __init__(self, half_width: float, degree: int = DEGREE, *, held: bool = False) -> None:
         super().__init__()
-        self.half_width = half_width
+        self.half_width, self.held = half_width, held
         self.turn = nn.Parameter(torch.zeros(degree, 3))
         self.travel = nn.Parameter(torch.zeros(degree, 3))
+        self.requires_grad_(not held)
 
     def forward(self, tau: Tensor) -> tuple[Tensor, Tensor]:
         """At tau (n,), 0..1: rotations (n, 3, 3) and travels (n, 3), pixels, of coordinates (x, y, z).

@@ -50,8 +50,9 @@ def test_a_network_that_says_nothing_more_is_shown_no_rows_has_no_motion_and_is_
     assert not network.draws_whole_specimen
     assert network.rigid_motion() is None
     assert not list(network.muon_matrices())
-    slices = network.render(torch.zeros(1), torch.rand(1, 3))
-    assert network.in_specimen_frame(torch.zeros(1), slices) is slices
+    layers = network.layers(torch.zeros(1), torch.rand(1, 3))
+    assert len(layers) == 1
+    assert network.in_specimen_frame(torch.zeros(1), layers) is layers
 
 
 def test_every_network_has_a_label_of_its_own():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dip4d.reconstruction.factors import added
+from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder, TimeWarp, VoxelMaps, octaves_of_z
+from dip4d.reconstruction.variation import total_variation, variation_of_layers
 
 
-def network(shape=(16, 20), images=3, rank=4) -> BoundedLowRank:
+def network(shape=(16, 20), images=3, rank=4, materials=1) -> BoundedLowRank:
     torch.manual_seed(0)
-    decoder = Decoder(shape, rank, n_z=12, images=images, channels=16, octaves=4)
-    return BoundedLowRank(decoder, rank, damping=0.3, intensity_bound=2.0)
+    decoder = Decoder(shape, materials * rank, n_z=12, images=images, channels=16, octaves=4)
+    return BoundedLowRank(decoder, rank, damping=0.3, intensity_bound=2.0, materials=materials)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (16, 20), (37, 65), (5, 3)])
@@ -26,6 +29,29 @@ def test_orthoslices_of_any_shape_are_bounded(shape, images):
     assert slices.min() >= 0
     assert slices.max() <= 2.0
     assert slices.std() > 0
+
+
+@pytest.mark.parametrize("materials", [1, 2, 3])
+def test_materials_add_up_to_the_slices_and_their_bounds_to_that_of_all(materials):
+    net = network(materials=materials)
+    features, tau = net.features(torch.tensor([0.0, 7.5]), None), torch.rand(2, 5)
+    layers = net.layers(features, tau)
+    assert len(layers) == materials
+    torch.testing.assert_close(added(layers), net.render(features, tau))
+    bounds = [float(f.bound) for f in net.factors(features, tau)]
+    assert sum(bounds) == pytest.approx(2.0)
+    assert len(set(bounds)) == materials  # none is like another
+    assert all(float(layer.min()) >= 0 and float(layer.max()) <= m for layer, m in zip(layers, bounds, strict=True))
+    sums = [variation_of_layers(layers), [sum(v) for v in zip(*map(total_variation, layers), strict=True)]]
+    torch.testing.assert_close(torch.stack(sums[0]), torch.stack(sums[1]))
+
+
+def test_the_rows_of_a_sum_are_the_sum_of_the_rows():
+    net, microscope = network((16, 16), materials=2), Microscope((16, 16), 20)
+    layers = net.layers(net.features(torch.tensor([3.0]), None), torch.rand(1, 4))
+    angles = torch.rand(1, 4)
+    apart = [microscope.project(layer, angles) for layer in layers]
+    torch.testing.assert_close(microscope.project_sum(layers, angles), added(apart))
 
 
 def test_the_finest_scale_has_half_of_the_channels_and_adam_fits_the_three_finest():

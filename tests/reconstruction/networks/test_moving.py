@@ -97,10 +97,18 @@ def test_its_change_in_time_is_that_in_its_own_frame():
     network = moving(motion)
     assert (volume(network, 0.0) - volume(network, 1.0)).abs().max() > 0.1
     features = network.features(torch.arange(2), None)
-    slices = network.render(features, torch.tensor([[0.0, 1.0]] * 2))
-    still = network.in_specimen_frame(features, slices)
+    (still,) = network.in_specimen_frame(features, network.layers(features, torch.tensor([[0.0, 1.0]] * 2)))
     assert still.shape == (3, 7, WIDTH, WIDTH)
     assert (still - still[:, :1]).abs().max() == 0
+
+
+def test_a_motion_that_is_held_at_none_is_one_of_none():
+    z, tau = torch.tensor([2.0, 9.0]), torch.tensor([[0.1, 0.7], [0.7, 0.3]])
+    held, free = (moving(RigidMotion(WIDTH / 2, held=held), margin=2) for held in (True, False))
+    assert not any(p.requires_grad for p in held.motion.parameters())
+    for times in (tau, tau[:1].expand(2, -1)):
+        slices = [network.render(network.features(z, None), times) for network in (held, free)]
+        torch.testing.assert_close(*slices, rtol=1e-4, atol=1e-5)
 
 
 def test_the_gradient_of_the_motion_is_that_of_the_image():
