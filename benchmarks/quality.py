@@ -37,6 +37,7 @@ import numpy as np
 import torch
 
 import dip4d
+from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.experiment.inputs import align_if_jittery
@@ -57,9 +58,10 @@ CONVENTIONAL = ("sirt_whole", "sirt_window", "sirt_frozen", "tv_window", "tv_fro
 METHODS = (*NETWORKS, *CONVENTIONAL)
 COLOURS = ("#c1121f", "#2a9d8f", "#1b6b62", "#7b2cbf", "#e09f3e", "#adb5bd", "#669bbc", "#003049", "#6a994e", "#386641",
            "#9c6644")  # fmt: skip
-MATCHED = "_matched"  # of a network with the rank and the time warp of ours
+MATCHED = "_matched"  # of a network with the rank and the time warp of ours; and smooth along z as along y and x
 AS_OURS = {f"network.{name}": getattr(Config().network, name) for name in ("rank", "damping", "time_warp")}
-RIVALS = ("sirt_frozen", "tv_frozen", "tv_window", "sttv", "voxels_matched")
+AS_OURS["train.tv_z"] = load_config(["network=voxels"]).train.tv_space
+RIVALS = ("sirt_frozen", "tv_frozen", "tv_window", "sttv", "voxels_matched", "voxels")
 SEEDS = (11, 12, 13)
 HARD_SEEDS = {"A": (21, 22), "B": (31, 32)}
 CAMERAS: dict[str, dict[str, float]] = {  # faults of a realistic strength

@@ -214,6 +214,11 @@ class Train:
         3.0, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )
     tv_time: float = key(8.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
+    tv_z: float = key(
+        0.0,
+        "Weight of that along the tilt axis, where a batch holds neighbours: for network=voxels, whose batches hold all.",
+        low=0,
+    )
     ema_decay: float = key(
         0.99,
         "Decay in a step of the averaged weights, which are those that are measured and kept; 0 for none.",

@@ -181,6 +181,7 @@ def prepare(
         intensity_bound=statistics.intensity_bound,
         tv_space=t.tv_space * variance,
         tv_time=t.tv_time * variance,
+        tv_z=t.tv_z * variance,
         rows=t.rows,
         poses=PoseRefinement(series, along_z=align.along_z, tilt=align.tilt) if align.refine else None,
         ema_decay=t.ema_decay,

@@ -43,7 +43,8 @@ class DIP4D(L.LightningModule):
     schedule: how far the fit is, and its learning rate.
     learning_rate: the peak of it.
     intensity_bound: intensity per voxel of the brightest material, the unit of the total variation.
-    tv_space, tv_time: weights of the total variation of the orthoslices in space and in time.
+    tv_space, tv_time, tv_z: weights of the total variation of the orthoslices in space, in time, and from one to the
+        next along the tilt axis, where a batch holds neighbours.
     rows: how many of each position a step fits, drawn at random; all of them if None.
     poses: of the images, refined with the network; None where the alignment is trusted.
     ema_decay: of the averaged weights, which are those that are measured and kept; 0 for none.
@@ -60,6 +61,7 @@ class DIP4D(L.LightningModule):
         intensity_bound: float,
         tv_space: float = 0.0,
         tv_time: float = 0.0,
+        tv_z: float = 0.0,
         rows: int | None = None,
         poses: PoseRefinement | None = None,
         ema_decay: float = 0.0,
@@ -67,7 +69,8 @@ class DIP4D(L.LightningModule):
         super().__init__()
         self.poses = poses
         self.network, self.microscope, self.loss, self.schedule = network, microscope, loss, schedule
-        self.tv_space, self.tv_time, self.rows = tv_space / intensity_bound, tv_time / intensity_bound, rows
+        self.tv_space, self.tv_time, self.tv_z = (tv / intensity_bound for tv in (tv_space, tv_time, tv_z))
+        self.rows = rows
         self.learning_rate, self.intensity_bound = learning_rate, intensity_bound
         self._squares: list[Tensor] = []  # of the validation batches
         self.best = BestWeights()
@@ -124,7 +127,8 @@ class DIP4D(L.LightningModule):
         measured = rows.values
         if rows.row_mask is not None:
             measured = measured.where(rows.row_mask[..., None], projected.detach())
-        return self.loss(projected, measured) + self.regularisation(features, layers)
+        loss = self.loss(projected, measured) + self.regularisation(features, layers)
+        return loss + self.tv_z * self.variation_along_z(features, batch.z, tau=rows.tau) if self.tv_z else loss
 
     def regularisation(self, features: Any, layers: Layers) -> Tensor | float:
         """The weighted total variation of the layers of orthoslices in space, and of those of the specimen in time."""
@@ -135,6 +139,16 @@ class DIP4D(L.LightningModule):
         if self.tv_time and changing is not layers:
             time = variation_of_layers(changing)[1]
         return self.tv_space * space + self.tv_time * time  # in time a change and its undoing count twice
+
+    def variation_along_z(self, features: Any, z: Tensor, *, tau: Tensor) -> Tensor:
+        """The mean absolute difference of orthoslices at neighbouring positions, of z (B,), 1 pixel apart: 0 if there
+        are none. At every few of the times tau (B, n) of the first, since each position has times of its own.
+        """
+        slices = self.network.render(features, tau[:1, ::TV_FRAMES_APART].expand(len(z), -1))
+        order = z.argsort()
+        neighbours = (z[order].diff() == 1).to(slices)
+        steps = slices[order].diff(dim=0).abs().mean((1, 2, 3))
+        return (steps * neighbours).sum() / neighbours.sum().clamp(min=1)
 
     def on_fit_start(self) -> None:
         data = rows_of_fit(self.trainer)

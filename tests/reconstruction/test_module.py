@@ -193,3 +193,21 @@ def test_total_variation_in_space_and_in_time_is_kept_small(data):
     plain = roughness()
     assert roughness(tv_space=3e4)[0] < 0.5 * plain[0]
     assert roughness(tv_time=3e5)[1] < 0.2 * plain[1]
+
+
+def test_total_variation_along_z_is_that_of_neighbours_alone(data):
+    module = module_of(windows=0)
+    z, tau = torch.tensor([3.0, 9.0, 2.0, 4.0]), torch.rand(4, 9)
+    features = module.features(z, None)
+    slices = module.network.render(features, tau[:1, ::4].expand(4, -1))
+    expected = ((slices[0] - slices[2]).abs().mean() + (slices[3] - slices[0]).abs().mean()) / 2
+    torch.testing.assert_close(module.variation_along_z(features, z, tau=tau), expected)
+    assert module.variation_along_z(features[:2], z[:2], tau=tau[:2]).item() == 0
+
+    def roughness(tv_z: float) -> float:
+        rows = TiltRows(data.series, VALIDATION, slices=100, steps=60, seed=0)
+        fitted = module_of(windows=0)
+        fitted.learning_rate, fitted.tv_z = 1e-2, tv_z
+        return float(torch.stack(list(fit(fitted, rows).volumes(rows, rows.tau))).diff(dim=1).abs().mean())
+
+    assert roughness(3e4) < 0.5 * roughness(0)
