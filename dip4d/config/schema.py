@@ -216,7 +216,7 @@ class Train:
     tv_time: float = key(8.0, "Weight of their total variation in time, times the variance of the noise.", low=0)
     tv_z: float = key(
         0.0,
-        "Weight of that along the tilt axis, where a batch holds neighbours: for network=voxels, whose batches hold all.",
+        "Weight of that along the tilt axis, where a batch holds neighbours, as those of network=voxels do.",
         low=0,
     )
     ema_decay: float = key(

@@ -22,7 +22,8 @@ PACKAGE = Path(__file__).parents[2]  # the folder that holds the package
 DATA_FOLDER = "DIP4D_REAL_DATA"  # in the environment: where measured series are looked for first
 PLACES = ("data", "../shared/data")  # and then
 ENDED_WELL = (0, 3)  # exit codes: of a run, and of one whose verdict says that it is not usable
-_SMALL = ("simulate.size=48", "simulate.frames=60", "network.motion=never", "train.max_minutes=3")
+_SHORT = ("compare.windows=[20,40]", "compare.iterations=150")
+_SMALL = ("simulate.size=48", "simulate.frames=60", "network.motion=never", "train.steps=1500", *_SHORT)
 _log = logging.getLogger(__name__)
 
 
@@ -51,26 +52,26 @@ class Case:
 
 
 CASES = (
-    Case("shape", "Shape, simulated", ("simulate.specimen=nanostar",), changes=("shape",)),
-    Case("composition", "Composition, simulated", ("simulate.specimen=alloying",), changes=("composition",)),
-    Case("both", "Both, simulated", ("simulate.specimen=nanostar_alloying",), changes=("shape", "composition")),
+    Case("shape", "Shape", ("simulate.specimen=nanostar",), changes=("shape",)),
+    Case("composition", "Composition", ("simulate.specimen=alloying",), changes=("composition",)),
+    Case("both", "Both", ("simulate.specimen=nanostar_alloying",), changes=("shape", "composition")),
     Case(
         "needle",
-        "Needle, measured",
+        "Needle",
         ("data.tilt_axis=x", "data.bin=4", "train.max_minutes=12"),  # as configs/needle.yaml
-        quick=("data.bin=6", "train.max_minutes=2.5"),
+        quick=("data.bin=6", "train.steps=600", *_SHORT),
         files=("needle_aligned.hspy", "nist_needle_aligned.hspy"),
         source="dip4d example needle",
     ),
     Case(
         "liquid",
-        "Au in liquid, measured",
+        "Au in liquid",
         (  # as configs/emat_liquid.yaml
             "data.tilt_axis=y", "data.crop=[64,160,16,240]", "data.bin=3", "data.test_images=0.2",
             "data.test_images_in_a_row=5", "network.rank=1", "network.intensity_bound=9.5", "network.motion=never",
             "train.steps=800", "train.max_minutes=12",
         ),
-        quick=("data.bin=6", "network.intensity_bound=19", "train.max_minutes=1.5"),
+        quick=("data.bin=6", "network.intensity_bound=19", "train.steps=400", *_SHORT),
         files=("emat_liquid_N6.mrc",),
         source="series N6 of github.com/ajinkyakadu/LiquidET_NatComm2024, and its angles as emat_liquid_N6.rawtlt",
         placed=True,
@@ -81,12 +82,13 @@ CASES = (
 def make_paper(folder: Path, *, quick: bool = False) -> tuple[list[Path], bool]:
     """Runs the cases that have no result in a folder, goes on with those that were interrupted, and writes the page.
 
-    folder: of the page, and of the runs, a folder each.
+    folder: of the page, and of the runs, a folder each; it is made.
     quick: smaller and shorter runs.
     Returns the paths of the page and of its table, and whether no run failed; a case without its file is none.
     """
     problems: dict[str, str | None] = dict.fromkeys((case.name for case in CASES), "not run yet")
     failed = False
+    folder.mkdir(parents=True, exist_ok=True)  # what forbids it is said before any work
     try:
         for case in CASES:
             problem, whole = _made(case, folder, quick=quick)
@@ -95,9 +97,8 @@ def make_paper(folder: Path, *, quick: bool = False) -> tuple[list[Path], bool]:
                 _log.warning(f"{case.title}: no result: {problem}")
     finally:
         runs = [PaperRun(c.name, c.title, folder / c.name, bool(c.files), c.changes, problems[c.name]) for c in CASES]
-        command = "python evaluate.py --paper" + (" --quick" if quick else "")
         found = findings(runs)
-        paths = write_paper(found, runs, folder=folder, command=command)
+        paths = write_paper(found, runs, folder=folder, quick=quick)
         _log.info("\n".join(lines_of(found)))
     return paths, not failed
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from dip4d.errors import InputError
 from dip4d.io.volumes import open_volumes
-from dip4d.measures.image_quality import ERRORS, OURS, SCORES
+from dip4d.measures.image_quality import ERRORS, OURS
 from dip4d.measures.verdict import Verdict, rival_predicts_better
 from dip4d.report.measures_table import quantities_in, read_measures
 from dip4d.report.style import label, names_of
@@ -132,23 +132,20 @@ def _a_volume_for_every_image(run: PaperRun) -> tuple[str, bool | None]:
 def _follows_time(run: PaperRun) -> tuple[str, bool | None]:
     (ours, our_worst), *others = _means(run, "psnr", names=(OURS, WHOLE, WINDOW))
     words = ("one volume of the whole series", "a sliding window")
-    told = "; ".join(f"SIRT of {w} {m:.1f}, worst {low:.1f}" for w, (m, low) in zip(words, others, strict=True))
+    told = "; ".join(f"SIRT, {w}, {m:.1f}, worst {low:.1f}" for w, (m, low) in zip(words, others, strict=True))
     ok = all(ours > mean and our_worst > worst for mean, worst in others)
     return f"PSNR {ours:.1f} dB, worst volume {our_worst:.1f}; {told}", ok
 
 
 def _is_comparable(run: PaperRun) -> tuple[str, bool | None]:
-    parts, ok = [], True
-    for score, below in COMPARABLE.items():
+    told, ok = [], True
+    for (score, below), form in zip(COMPARABLE.items(), ("PSNR {:.1f} dB", "SSIM {:.3f}"), strict=True):
         (ours, our_worst), (theirs, their_worst) = _means(run, score, names=(OURS, FROZEN))
-        digits, (name, _, unit) = SCORES[score].digits - 1, SCORES[score].label.partition(" ")
-        number = lambda v: f"{v:.{digits}f}"
-        parts.append(
-            f"{name} {number(ours)} {unit.strip('()')}".strip()
-            + f", conventional {number(theirs)} (worst volume {number(our_worst)}, {number(their_worst)})"
-        )
+        number = lambda v, form=form: form.format(v).split()[1]
+        worst = f"worst volume {number(our_worst)} and {number(their_worst)}"
+        told.append(f"{form.format(ours)}, conventional {number(theirs)} ({worst})")
         ok = ok and ours >= theirs - below
-    return "; ".join(parts), ok
+    return "; ".join(told), ok
 
 
 def _means(run: PaperRun, score: str, *, names: Sequence[str]) -> list[tuple[float, float]]:
@@ -190,7 +187,7 @@ def _quantity(run: PaperRun, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _percent(off: np.ndarray) -> str:
-    return f"{100 * off.mean():+.1f} % in the mean and at most {100 * np.abs(off).max():.1f} % off"
+    return f"off by {100 * off.mean():+.1f} % in the mean, {100 * np.abs(off).max():.1f} % at most"
 
 
 def _frame_rate(run: PaperRun) -> tuple[str, bool | None]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from string import Template
 
 from dip4d.report.paper_claims import Finding, PaperRun
-from dip4d.report.run_page import PageRun, picture_of, viewer, write_parts
+from dip4d.report.run_page import FIGURE_WORDS, PageRun, picture_of, viewer, write_parts
 from dip4d.run_folder import FIGURES, PAGE
 from dip4d.whole_file import written_beside
 
 PAPER_PAGE, PAPER_TABLE = "paper.html", "paper.md"
+RUN_HEADS = ("Run", "Series", "Time", "Verdict")
 HEADS = ("Claim of the abstract", "The paper", "Ours", "Met?", "To look at")
 _SOURCE = (
     "Craig, Kadu, Batenburg and Bals, 3D visualization of in situ nanoscale dynamics in transmission electron "
@@ -22,27 +23,26 @@ _SOURCE = (
 _text = html.escape
 
 
-def write_paper(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Path, command: str) -> list[Path]:
+def write_paper(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Path, quick: bool = False) -> list[Path]:
     """Writes paper.html and paper.md into a folder; each is whole at any moment. Returns their paths.
 
     found: what the runs say to each claim.
     runs: of all cases, those without a result too.
-    folder: of the page; it is made.
-    command: that makes them, for the page.
+    folder: of the page.
+    quick: whether the runs are those of --quick.
     """
     shown = _figures_of(found)
     simulated = [PageRun(r.title, r.folder, r.metrics) for r in runs if r.problem is None and not r.measured]
     parts = [
-        _head(found, command),
+        _head(found, quick),
         _claims(found, shown, folder=folder),
         _runs(runs, folder=folder),
         viewer(),
         _figures(shown),
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     write_parts(folder / PAPER_PAGE, parts, runs=simulated, title="The paper and DIP-4D")
     with written_beside(folder / PAPER_TABLE) as place:
-        place.write_text(_markdown(found, runs, folder=folder, command=command), encoding="utf-8")
+        place.write_text(_markdown(found, runs, folder=folder, quick=quick), encoding="utf-8")
     return [folder / PAPER_PAGE, folder / PAPER_TABLE]
 
 
@@ -58,7 +58,7 @@ def _figures_of(found: Sequence[Finding]) -> dict[Path, str]:
         for run, _, _ in one.told:
             path = _figure(one, run)
             if path.is_file():
-                shown.setdefault(path, f"{run.title}. {one.claim.words}")
+                shown.setdefault(path, f"{run.title}, {_series(run)}. {FIGURE_WORDS[one.claim.figure]}")
     return shown
 
 
@@ -66,15 +66,22 @@ def _figure(one: Finding, run: PaperRun) -> Path:
     return run.folder / FIGURES / one.claim.figure
 
 
-def _head(found: Sequence[Finding], command: str) -> str:
+def _how(quick: bool) -> str:
+    """Where the numbers are from."""
+    size = " They are smaller and shorter than those without --quick, and worse." if quick else ""
+    return (
+        "The paper's numbers are those that its abstract gives. Ours are computed from the files of the runs below, "
+        f"which python evaluate.py --paper{' --quick' if quick else ''} makes.{size}"
+    )
+
+
+def _head(found: Sequence[Finding], quick: bool) -> str:
     met = sum(one.met == "met" for one in found)
     others = [one for one in found if one.met != "met"]
     because = "".join(f"<li>{_text(line)}</li>" for line in lines_of(others))
     return (
         f'<header><h1>The paper and DIP-4D</h1><p class="verdict">{met} of {len(found)} claims met.</p>'
-        f'<ul class="because">{because}</ul><p class="note">The abstract: {_text(_SOURCE)}. Its numbers are those that '
-        "it gives; ours are computed from the files of the runs below. This page is written by "
-        f"<code>{_text(command)}</code>.</p></header>"
+        f'<ul class="because">{because}</ul><p class="note">{_text(_SOURCE)}. {_text(_how(quick))}</p></header>'
     )
 
 
@@ -84,14 +91,9 @@ def _claims(found: Sequence[Finding], shown: dict[Path, str], *, folder: Path) -
     rows = []
     for one in found:
         ours = "".join(f"<p><b>{_text(run.title)}</b>: {_text(told)}</p>" for run, told, _ in one.told)
-        links = []
-        for run, _, _ in one.told:
-            if (n := numbers.get(_figure(one, run))) is not None:
-                links.append(f'<a href="#figure{n}">Figure {n}</a>, ')
-            level = "no verdict" if run.verdict is None else run.verdict.level
-            links.append(f'<a href="{_text(_link(run, folder))}">{_text(run.title)}</a>: {_text(level)}<br>')
+        links = "".join(_links(run, numbers.get(_figure(one, run)), folder=folder) for run, _, _ in one.told)
         met = f"<b>{_text(one.met)}</b><p>Bar: {_text(one.claim.bar)}.</p>"
-        cells = (_text(one.claim.words), _text(one.claim.paper), ours or _text(one.claim.without), met, "".join(links))
+        cells = (_text(one.claim.words), _text(one.claim.paper), ours or _text(one.claim.without), met, links)
         row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(HEADS, cells, strict=True))
         rows.append(f"<tr>{row}</tr>")
     head = "".join(f"<th>{name}</th>" for name in HEADS)
@@ -101,19 +103,31 @@ def _claims(found: Sequence[Finding], shown: dict[Path, str], *, folder: Path) -
     )
 
 
+def _links(run: PaperRun, figure: int | None, *, folder: Path) -> str:
+    """To a figure of this page, to the page of the run, and its verdict."""
+    level = "no verdict" if run.verdict is None else run.verdict.level
+    shown = "" if figure is None else f'<a href="#figure{figure}">Figure {figure}</a><br>'
+    return f'<p>{shown}<a href="{_text(_link(run, folder))}">{_text(run.title)}</a>: {_text(level)}</p>'
+
+
 def _runs(runs: Sequence[PaperRun], *, folder: Path) -> str:
     """The runs, their verdicts, and what went wrong."""
     rows = []
     for run in runs:
         name = _text(run.title)
         name = name if run.problem else f'<a href="{_text(_link(run, folder))}">{name}</a>'
-        cells = (name, _text(_state(run)), _text(_minutes(run)))
-        row = "".join(f'<td data-head="{h}">{c}</td>' for h, c in zip(("Run", "Verdict", "Time"), cells, strict=True))
+        cells = (name, _series(run), _text(_minutes(run)), _text(_state(run)))
+        row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(RUN_HEADS, cells, strict=True))
         rows.append(f"<tr>{row}</tr>")
+    head = "".join(f"<th>{name}</th>" for name in RUN_HEADS)
     return (
-        '<section><h2>The runs</h2><table class="claims"><thead><tr><th>Run</th><th>Verdict</th><th>Time</th></tr>'
-        f"</thead><tbody>{''.join(rows)}</tbody></table></section>"
+        f'<section><h2>The runs</h2><table class="claims"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></section>"
     )
+
+
+def _series(run: PaperRun) -> str:
+    return "measured" if run.measured else "simulated"
 
 
 def _state(run: PaperRun) -> str:
@@ -122,7 +136,7 @@ def _state(run: PaperRun) -> str:
 
 
 def _minutes(run: PaperRun) -> str:
-    return "-" if run.problem or "seconds" not in run.metrics else f"{run.metrics['seconds'] / 60:.1f} minutes"
+    return "-" if run.problem or "seconds" not in run.metrics else f"{run.metrics['seconds'] / 60:.1f} min"
 
 
 def _figures(shown: dict[Path, str]) -> str:
@@ -137,20 +151,20 @@ def _link(run: PaperRun, folder: Path) -> str:
 
 _MARKDOWN = Template("""# The paper and DIP-4D
 
-The abstract: $source.
-Its numbers are those that it gives; ours are computed from the files of the runs. Written by `$command`.
+$source.
+$how
 
 | claim of the abstract | the paper | ours | met? | to look at |
 |---|---|---|---|---|
 $claims
 
-| run | verdict | time |
-|---|---|---|
+| run | series | time | verdict |
+|---|---|---|---|
 $runs
 """)
 
 
-def _markdown(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Path, command: str) -> str:
+def _markdown(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Path, quick: bool) -> str:
     claims = []
     for one in found:
         ours = "<br>".join(f"**{run.title}**: {told}" for run, told, _ in one.told) or one.claim.without
@@ -161,6 +175,7 @@ def _markdown(found: Sequence[Finding], runs: Sequence[PaperRun], *, folder: Pat
             if path.is_file()
         )
         claims.append((one.claim.words, one.claim.paper, ours, f"**{one.met}**<br>{one.claim.bar}", links))
-    states = [(f"[{r.title}]({_link(r, folder)})" if not r.problem else r.title, _state(r), _minutes(r)) for r in runs]
+    name = lambda r: r.title if r.problem else f"[{r.title}]({_link(r, folder)})"
+    states = [(name(r), _series(r), _minutes(r), _state(r)) for r in runs]
     table = lambda rows: "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
-    return _MARKDOWN.substitute(source=_SOURCE, command=command, claims=table(claims), runs=table(states))
+    return _MARKDOWN.substitute(source=_SOURCE, how=_how(quick), claims=table(claims), runs=table(states))

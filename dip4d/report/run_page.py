@@ -26,7 +26,7 @@ from dip4d.run_folder import FIGURES, PAGE, read_metrics
 from dip4d.whole_file import written_beside
 
 LARGEST = 15e6  # bytes of a page
-_FIGURES = {  # of a run, and what is said below them
+FIGURE_WORDS = {  # of a run, and what is said below them
     "pipeline.png": "How it was made: each row of an image is projected again from the orthoslice of its z and t.",
     "orthoslices_yx.png": "Orthoslices across the tilt axis, through the densest z; one grey scale.",
     "orthoslices_zx.png": "Orthoslices along the tilt axis, through the middle.",
@@ -258,7 +258,7 @@ def _in_words(column: str) -> str:
 def _figures(run: PageRun) -> str:
     """The figures of a run that there are, each within the page."""
     figures = []
-    for name, words in _FIGURES.items():
+    for name, words in FIGURE_WORDS.items():
         path = run.path / FIGURES / name
         if path.is_file():
             figures.append(picture_of(path, words))

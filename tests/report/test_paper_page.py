@@ -71,10 +71,10 @@ def test_a_claim_is_met_by_what_the_files_of_the_runs_say(tmp_path):
             "115,000 weights from a random start, 1.5 minutes; error of rows that were not fitted 0.125",
         ),
         ("a full volume, where", "6 images, 6 volumes of 20 x 20 x 20 voxels"),
-        ("temporal resolution", "PSNR 30.0 dB, worst volume 30.0; SIRT of one volume of the whole series 20.0"),
+        ("temporal resolution", "PSNR 30.0 dB, worst volume 30.0; SIRT, one volume of the whole series, 20.0"),
         ("structural similarity", "PSNR 30.0 dB, conventional 31.0"),
-        ("change of shape", "volume +1.0 % in the mean and at most 1.0 % off, surface +3.0 %"),
-        ("change of composition", "Au -2.0 % in the mean and at most 2.0 % off; mixing index off by at most 0.020"),
+        ("change of shape", "volume off by +1.0 % in the mean, 1.0 % at most, surface off by +3.0 %"),
+        ("change of composition", "Au off by -2.0 % in the mean, 2.0 % at most; mixing index off by at most 0.020"),
     ):
         found = claim([run], words)
         assert told in said(found)
@@ -138,7 +138,7 @@ def test_the_page_holds_claims_runs_and_figures_and_asks_for_nothing_else(tmp_pa
         ),
     ]
     found = findings(runs)
-    page, table = write_paper(found, runs, folder=tmp_path, command="python evaluate.py --paper")
+    page, table = write_paper(found, runs, folder=tmp_path)
     text = page.read_text()
     assert text.count("<tr>") == 2 + len(CLAIMS) + len(runs)
     for words in (
@@ -155,13 +155,13 @@ def test_the_page_holds_claims_runs_and_figures_and_asks_for_nothing_else(tmp_pa
     assert "no result: there is no <file>" in table.read_text()
     assert "[Run one](one/report.html)" in table.read_text()
     first = page.read_bytes(), table.read_bytes()
-    write_paper(found, runs, folder=tmp_path, command="python evaluate.py --paper")
+    write_paper(found, runs, folder=tmp_path)
     assert (page.read_bytes(), table.read_bytes()) == first
     assert lines_of(found)[1].startswith("met: Simulated: for every image")
 
 
 def test_there_is_a_page_without_any_result(tmp_path):
     runs = [PaperRun("one", "Run one", tmp_path / "one", problem="not run yet")]
-    page, _ = write_paper(findings(runs), runs, folder=tmp_path / "new", command="c")
+    page, _ = write_paper(findings(runs), runs, folder=tmp_path, quick=True)
     assert "0 of 9 claims met" in page.read_text()
     assert page.stat().st_size < 100_000
