@@ -172,7 +172,7 @@ class Network:
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
     materials: int = key(
         2,
-        "Bounded materials whose sum is the specimen: of two, an interface is as sharp as a surface.",
+        "Bounded materials whose sum is the specimen at rest: of two, an interface is as sharp as a surface.",
         low=1,
     )
     intensity_bound: float | None = key(
