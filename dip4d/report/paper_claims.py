@@ -16,7 +16,7 @@ import numpy as np
 from dip4d.errors import InputError
 from dip4d.io.volumes import open_volumes
 from dip4d.measures.image_quality import ERRORS, OURS
-from dip4d.measures.verdict import Verdict, rival_predicts_better
+from dip4d.measures.verdict import EXPLAINS_NOTHING, Verdict, explains_nothing, rival_predicts_better
 from dip4d.report.measures_table import quantities_in, read_measures
 from dip4d.report.style import label, names_of
 from dip4d.run_folder import MEASURES, VOLUMES, read_metrics
@@ -117,11 +117,10 @@ def _trained_alone(run: PaperRun) -> tuple[str, bool | None]:
     m = run.metrics
     floor = m.get("noise_floor", {}).get("held_out")
     noise = f", the noise alone {floor:.3f}" if floor else ""
-    verdict = run.verdict
     return (
         f"{m['parameters']:,} weights from a random start, {m['fit_seconds'] / 60:.1f} minutes; "
         f"error of rows that were not fitted {m['held_out'][OURS]:.3f}{noise}"
-    ), None if verdict is None else verdict.level != "not usable"
+    ), explains_nothing(m) is None
 
 
 def _a_volume_for_every_image(run: PaperRun) -> tuple[str, bool | None]:
@@ -216,7 +215,7 @@ CLAIMS: tuple[Claim, ...] = (
         NOT_GIVEN,
         lambda run: True,
         _trained_alone,
-        "no training data, and a verdict that is not 'not usable'",
+        f"no training data, and what was not fitted is predicted at all: its error is below {EXPLAINS_NOTHING}",
         "pipeline.png",
     ),
     Claim(

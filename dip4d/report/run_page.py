@@ -136,7 +136,7 @@ def _volumes(runs: Sequence[PageRun]) -> list[_Shown]:
         there = movies_of(run.path)
         names = [n for n in names_of(run.metrics) if n in there]
         for name in [n for n in names if not several or n == OURS or (n == "truth" and i == 0)]:
-            title = label(name, run.metrics) + (f", {run.name}" if several and name == OURS else "")
+            title = label(name, run.metrics) + (f", {run.name}" if several else "")
             shown.append(_Shown(name, title, there[name]))
     return shown
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from dip4d.report.paper_claims import findings
+from dip4d.report.paper_page import write_paper
 from dip4d.report.run_page import write_page
 from tests.report.conftest import FRAMES, write_run
+from tests.report.test_paper_page import simulated
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -r requirements-test.txt")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -162,4 +165,17 @@ def test_without_webgl_there_are_slices(browser, address):
     before = plane(page)
     drag(page, "#time", 1.0)
     assert plane(page) != before
+    page.close()
+
+
+@pytest.mark.parametrize("size", [(1400, 1000), (390, 844)], ids=["desktop", "phone"])
+def test_the_claims_of_the_paper_fit_into_the_window_and_their_figures_are_a_click_away(browser, tmp_path, size):
+    runs = [simulated(tmp_path / name) for name in ("one", "two")]
+    address = write_paper(findings(runs), runs, folder=tmp_path)[0].as_uri()
+    page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    open_page(page, address)
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    page.locator("a[href='#figure1']").first.click()
+    settle(page)
+    assert 0 <= page.locator("#figure1").bounding_box()["y"] < size[1]
     page.close()

@@ -74,7 +74,7 @@ def test_several_runs_stand_side_by_side(tmp_path):
     runs = [write_run(tmp_path / name) for name in ("one", "two")]
     page = write_comparison(runs, tmp_path / "runs.html")
     data = data_of(page)
-    assert [m["label"] for m in data["movies"]] == ["truth", "DIP-4D, one", "DIP-4D, two"]
+    assert [m["label"] for m in data["movies"]] == ["truth, one", "DIP-4D, one", "DIP-4D, two"]
     assert [line["label"] for line in data["charts"][0]["lines"]] == ["one", "two"]
     assert page.read_text().count("<table>") == 2
 
