@@ -6,6 +6,7 @@ The movie of a run, or a simulated specimen, is imaged in each way and reconstru
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -107,10 +108,12 @@ def name_of(acquisition: Acquisition, source: Source) -> str:
 def advice(found: Sequence[Found], source: Source) -> str:
     """One sentence: what would still do, and what would not, by the error of the volume."""
     known, *others = found
+    if not math.isfinite(known.errors["volume"]):
+        return "The volume is not known from the series as it was taken: there is nothing to compare with."
     limit = max(STILL * known.errors["volume"], STILL_PERCENT / 100)
     told = lambda f: f"{name_of(f.acquisition, source)} ({100 * f.errors['volume']:.2g} %)"
     good = [told(f) for f in others if f.errors["volume"] <= limit]
-    bad = [told(f) for f in others if f.errors["volume"] > limit]
+    bad = [told(f) for f in others if not f.errors["volume"] <= limit]
     words = [f"The volume is known to {100 * known.errors['volume']:.2g} % from the series as it was taken"]
     words += [f"to {100 * limit:.2g} % or better it would still be with: {'; '.join(good)}"] if good else []
     words += [f"it would not with: {'; '.join(bad)}"] if bad else []

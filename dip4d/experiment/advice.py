@@ -66,7 +66,8 @@ class Acquisition:
 class Found:
     """What an acquisition tells.
 
-    errors: of quantities by name, relative to them but for those that are not `is_relative`: a standard deviation.
+    errors: of quantities by name, relative to them but for those that are not `is_relative`: a standard deviation;
+        NaN where nothing of the specimen came back.
     psnr: mean of the frames against what was imaged, dB.
     """
 
@@ -254,10 +255,9 @@ def _compared(
     errors = {}
     for name in _told(source.elements):
         deviation = (found[name] - truth[name]) / (truth[name] if is_relative(name) else 1.0)
-        if np.isfinite(deviation).all():
-            kind = kind_of(name, source.elements)
-            sigma = error_bars(deviation[None], kind) if source.widened else np.sqrt(np.square(deviation).mean())
-            errors[name] = float(np.mean(sigma))
+        kind = kind_of(name, source.elements)
+        sigma = error_bars(deviation[None], kind) if source.widened else np.sqrt(np.square(deviation).mean())
+        errors[name] = float(np.mean(sigma))
     return Found(acquisition, errors, float(np.mean(scores)))
 
 

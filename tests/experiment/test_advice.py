@@ -108,6 +108,17 @@ def test_advice_names_what_would_do_and_what_would_not():
     )
 
 
+def test_where_nothing_came_back_there_is_no_advice():
+    from dip4d.config.load import load_config
+
+    source = SpecimenSource(load_config(["simulate.specimen=nanostar"]))
+    lost = Found(source.taken, {"volume": float("nan")}, 10.0)
+    known = Found(source.taken, {"volume": 0.01}, 40.0)
+    assert "not known" in plan.advice([lost, known], source)
+    other = Found(Acquisition(60, 1.0, source.taken.max_angle), {"volume": float("nan")}, 10.0)
+    assert plan.advice([known, other], source).endswith("it would not with: 60 images (nan %).")
+
+
 @pytest.mark.parametrize("what", [["nowhere"], ["specimen=unknown"], ["specimen=nanostar", "data.path=x.mrc"]])
 def test_what_cannot_be_planned_is_one_line(what, capsys):
     assert main(["plan", *what]) == 2

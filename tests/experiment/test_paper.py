@@ -14,7 +14,7 @@ from dip4d.experiment.paper import CASES, Case, make_paper
 from tests.conftest import SMALL
 from tests.helpers import ROOT
 
-TINY = tuple(key for key in SMALL if not key.startswith("logger"))
+TINY = tuple(key for key in SMALL if not key.startswith(("logger", "output.figures")))
 
 
 @pytest.fixture
