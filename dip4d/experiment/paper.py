@@ -86,8 +86,7 @@ def make_paper(folder: Path, *, quick: bool = False) -> tuple[list[Path], bool]:
     quick: smaller and shorter runs.
     Returns the paths of the page and of its table, and whether no run failed; a case without its file is none.
     """
-    problems: dict[str, str | None] = dict.fromkeys((case.name for case in CASES), "not run yet")
-    failed = False
+    problems, failed = dict[str, str | None](), False
     folder.mkdir(parents=True, exist_ok=True)  # what forbids it is said before any work
     try:
         for case in CASES:
@@ -96,7 +95,9 @@ def make_paper(folder: Path, *, quick: bool = False) -> tuple[list[Path], bool]:
             if problem:
                 _log.warning(f"{case.title}: no result: {problem}")
     finally:
-        runs = [PaperRun(c.name, c.title, folder / c.name, bool(c.files), c.changes, problems[c.name]) for c in CASES]
+        left = {c.name: _as_it_lies(folder / c.name) for c in CASES if c.name not in problems}  # where it was stopped
+        why = left | problems
+        runs = [PaperRun(c.name, c.title, folder / c.name, bool(c.files), c.changes, why[c.name]) for c in CASES]
         found = findings(runs)
         paths = write_paper(found, runs, folder=folder, quick=quick)
         _log.info("\n".join(lines_of(found)))
@@ -120,6 +121,16 @@ def _made(case: Case, folder: Path, *, quick: bool) -> tuple[str | None, bool]:
     except InputError as error:
         return str(error), False
     return None, True
+
+
+def _as_it_lies(run: Path) -> str | None:
+    """Why the folder of a run has no result; None if it has."""
+    try:
+        if is_complete(run):
+            return None
+        return "interrupted; the same command goes on with it" if (run / CONFIG).exists() else "not run yet"
+    except InputError as error:
+        return str(error)
 
 
 def _places() -> list[str]:

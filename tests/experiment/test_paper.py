@@ -89,15 +89,27 @@ def test_the_images_of_a_measured_series_are_placed_first(tmp_path, asked, monke
     assert len(asked) == 2
 
 
-def test_ctrl_c_ends_all_and_the_page_tells_what_is_there(tmp_path, monkeypatch):
+def test_ctrl_c_ends_all_and_the_page_tells_what_is_there(tmp_path, asked, monkeypatch):
+    whole = Case("whole", "Whole", ("simulate.size=16",))
+    cases(monkeypatch, whole)
+    make_paper(tmp_path)
+
     def stop(arguments):
+        (tmp_path / "begun").mkdir()
+        save_config(load_config([]), tmp_path / "begun" / "config.yaml")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(paper, "_in_own_process", stop)
-    cases(monkeypatch, Case("one", "One", ()))
+    cases(monkeypatch, Case("begun", "Begun", ()), Case("later", "Later", ()), whole)
     with pytest.raises(KeyboardInterrupt):
         make_paper(tmp_path)
-    assert "no result: not run yet" in (tmp_path / "paper.md").read_text()
+    table = (tmp_path / "paper.md").read_text()
+    for words in (
+        "| Begun | simulated | - | no result: interrupted; the same command goes on with it |",
+        "| Later | simulated | - | no result: not run yet |",
+        "| [Whole](whole/report.html) | simulated | - | no verdict |",
+    ):
+        assert words in table
 
 
 def test_a_tiny_paper_is_run_for_real_and_not_run_again(tmp_path, monkeypatch, capfd):
