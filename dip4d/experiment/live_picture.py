@@ -102,7 +102,7 @@ class LivePicture(L.Callback):
         data, width = rows_of_fit(trainer), self.series.shape[2]
         k = width // data.series.shape[2]
         batch = data.batch([min(self.z // k, data.series.shape[1] - 1)]).to(module.device)
-        tau = torch.as_tensor(self.series.tau[self.frames], device=module.device)[None]
+        tau = torch.as_tensor(self.series.tau[self.frames], dtype=torch.float32, device=module.device)[None]
         small = module(batch.z, batch.rows, tau=tau)[0].float().cpu().numpy() / k
         slices = small.repeat(k, axis=1).repeat(k, axis=2)
         left = width - slices.shape[1]  # was cut off when the images were binned

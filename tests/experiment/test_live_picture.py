@@ -83,3 +83,18 @@ def test_an_interrupted_run_goes_on_with_its_errors(tmp_path, small, drawn, monk
     run(tmp_path / "run", "run.resume=true")
     assert all(d["slices"]["DIP-4D"] is not None for d in drawn)  # nothing is drawn over by an empty one
     assert list(drawn[-1]["errors"]) == [10, 20, 30]
+
+
+def test_the_motion_test_is_the_first_to_be_seen(tmp_path, small, drawn, logged, monkeypatch):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 6)
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.WIDTH_PX", 8)
+    monkeypatch.setattr(live_picture, "SECONDS_BETWEEN", 0.0)
+    odd = ["simulate.size=17", "network.motion=auto", "compare.methods=[]", "train.steps=4"]
+    run(tmp_path / "run", *few(small), *odd)
+    assert not [r for r in logged if "could not be drawn" in r.getMessage()]
+    before, coarse, *_ = drawn
+    assert before["slices"]["DIP-4D"] is None
+    assert coarse["title"] == "DIP-4D: looking for a motion in images binned 2 x 2, step 6"
+    assert coarse["slices"]["DIP-4D"].shape == coarse["slices"]["truth"].shape  # what was cut off is filled up
+    assert coarse["slices"]["DIP-4D"].max() > 0
+    assert coarse["errors"] == {}
