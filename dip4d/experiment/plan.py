@@ -35,6 +35,7 @@ USUAL_ITERATIONS, USUAL_WINDOW = 75, 40  # of a conventional method, for want of
 JOINT_COST = 15  # of all frames at once: an iteration is 4 of SIRT of the whole series, and 4 times as many are needed
 SCORING_SECONDS = 1.6e-7  # of a voxel against the truth, PSNR and SSIM, on one thread
 NARROWEST_PX = 16  # narrower images are advised to nobody
+MOVIES_OF_STTV = 8  # in memory, while it works on all frames at once
 VOLUMES_IN_MEMORY = 9  # besides the maps of all positions, when the movie is drawn and its frames are kept for figures
 
 
@@ -172,7 +173,7 @@ def _rounded_up(minutes: float) -> str:
 
 
 def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
-    """About the peak of the memory of a run, GB: a step of its fit, or the drawing of its volumes."""
+    """About the peak of the memory of a run, GB: a step of its fit, the drawing of its volumes, or space-time TV."""
     t, z, n = series.shape
     positions, images = min(config.train.slices, z), min(config.train.rows or t, t)
     if config.network.motion == "always":
@@ -182,7 +183,8 @@ def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
     volume = 4e-9 * z * n**2
     draw = volume * (network.rank * network.materials + VOLUMES_IN_MEMORY)
     held = 4 * 4e-9 * series.images.size + (t * volume if with_truth else 0)
-    return BASE_GB + held + max(step, draw)
+    all_frames = MOVIES_OF_STTV * t * volume if "sttv" in (config.compare.methods or ()) else 0
+    return BASE_GB + held + max(step, draw, all_frames)
 
 
 def gb_of_files(config: Config, series: TiltSeries) -> float:

@@ -135,3 +135,11 @@ def test_an_alignment_that_will_be_is_planned(small, tmp_path):
         config = load_config([*small, f"simulate.jitter={jitter}", f"align.automatic={automatic}"])
         plan = plans.make_plan(config, outline(config), folder=tmp_path / "run", methods=[], with_truth=True)
         assert (plan.seconds["alignment"] > 0) == planned
+
+
+def test_the_memory_of_space_time_tv_counts():
+    keys = ["simulate.size=128", "simulate.frames=100"]
+    of = lambda *more: plans.gb_of_run(config := load_config([*keys, *more]), outline(config), with_truth=True)
+    movie = 4e-9 * 100 * 128**3
+    assert of("compare.methods=[sttv]") - BASE_GB > 9 * movie  # eight, and the truth
+    assert of("compare.methods=[sirt_whole]") < of("compare.methods=[sttv]")
