@@ -121,17 +121,20 @@ def advice(found: Sequence[Found], source: Source) -> str:
 
 
 def _errors(found: Found) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {_told(found, name)}" for name in found.errors)
+
+
+def _told(found: Found, name: str) -> str:
+    """The error of a quantity, in percent of it where it is relative."""
     from dip4d.experiment.measures import is_relative
 
-    tell = lambda name, v: f"{name} {100 * v:.1f} %" if is_relative(name) else f"{name.replace('_', ' ')} {v:.3f}"
-    return ", ".join(tell(*item) for item in found.errors.items())
+    value = found.errors[name]
+    return f"{100 * value:.1f} %" if is_relative(name) else f"{value:.3f}"
 
 
 def _print(found: Sequence[Found], source: Source) -> None:
     from rich.console import Console
     from rich.table import Table
-
-    from dip4d.experiment.measures import is_relative
 
     names = list(found[0].errors)
     table = Table()
@@ -139,8 +142,7 @@ def _print(found: Sequence[Found], source: Source) -> None:
     for name in (*names, "PSNR"):
         table.add_column(name.replace("_", " "), justify="right")
     for f in found:
-        cells = [f"{100 * f.errors[n]:.1f} %" if is_relative(n) else f"{f.errors[n]:.3f}" for n in names]
-        table.add_row(name_of(f.acquisition, source), *cells, f"{f.psnr:.1f} dB")
+        table.add_row(name_of(f.acquisition, source), *(_told(f, n) for n in names), f"{f.psnr:.1f} dB")
     Console(width=110).print(table)
 
 

@@ -128,6 +128,7 @@ class Conventional:
         self.sample = np.array(evenly(self.n_z, SLICES))
         # validation rows call for many more iterations
         self.looks = evenly(self.frames, FRAMES if truth is not None else FRAMES // 2)
+        self._kept_truth: dict[tuple[int, bytes], Tensor] = {}  # by frame and positions
 
     def baseline(self, name: str) -> Baseline:
         """One of METHODS, at its best settings."""
@@ -277,10 +278,17 @@ class Conventional:
         squares, voxels = defaultdict(float), defaultdict(int)
         for x, problem in zip(volumes, problems, strict=True):
             for t in problem.frames:
-                frame, true = x if x.ndim == 3 else x[:, t], torch.from_numpy(self.truth[t][problem.positions])
-                squares[t] += float((frame - true.to(x.device)).square().sum())
+                frame = x if x.ndim == 3 else x[:, t]
+                squares[t] += float((frame - self._true(t, problem.positions)).square().sum())
                 voxels[t] += frame.numel()
         return float(np.mean([psnr_from_mse(squares[t] / voxels[t], self.data_range) for t in squares]))
+
+    def _true(self, t: int, positions: np.ndarray) -> Tensor:
+        """The truth (z, y, x) at a frame and some positions, kept on the device: every look at a score needs it."""
+        key = t, positions.tobytes()
+        if key not in self._kept_truth:
+            self._kept_truth[key] = torch.from_numpy(cast(np.ndarray, self.truth)[t][positions]).to(self.device)
+        return self._kept_truth[key]
 
     def _errors(
         self, slices: Callable[[int, Tensor], Tensor], seconds: float

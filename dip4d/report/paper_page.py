@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
@@ -93,13 +93,17 @@ def _claims(found: Sequence[Finding], shown: dict[Path, str], *, folder: Path) -
         ours = "".join(f"<p><b>{_text(run.title)}</b>: {_text(told)}</p>" for run, told, _ in one.told)
         links = "".join(_links(run, numbers.get(_figure(one, run)), folder=folder) for run, _, _ in one.told)
         met = f"<b>{_text(one.met)}</b><p>Bar: {_text(one.claim.bar)}.</p>"
-        cells = (_text(one.claim.words), _text(one.claim.paper), ours or _text(one.claim.without), met, links)
-        row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(HEADS, cells, strict=True))
-        rows.append(f"<tr>{row}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in HEADS)
+        rows.append((_text(one.claim.words), _text(one.claim.paper), ours or _text(one.claim.without), met, links))
+    return _table("Claim by claim", HEADS, rows=rows)
+
+
+def _table(title: str, heads: Sequence[str], *, rows: Iterable[Sequence[str]]) -> str:
+    """A section of a title and a table, each row as many cells of HTML as there are heads."""
+    row_of = lambda cells: "".join(f'<td data-head="{h}">{cell}</td>' for h, cell in zip(heads, cells, strict=True))
+    head = "".join(f"<th>{name}</th>" for name in heads)
     return (
-        f'<section><h2>Claim by claim</h2><table class="claims"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></section>"
+        f'<section><h2>{title}</h2><table class="claims"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(f'<tr>{row_of(cells)}</tr>' for cells in rows)}</tbody></table></section>"
     )
 
 
@@ -116,14 +120,8 @@ def _runs(runs: Sequence[PaperRun], *, folder: Path) -> str:
     for run in runs:
         name = _text(run.title)
         name = name if run.problem else f'<a href="{_text(_link(run, folder))}">{name}</a>'
-        cells = (name, _series(run), _text(_minutes(run)), _text(_state(run)))
-        row = "".join(f'<td data-head="{head}">{cell}</td>' for head, cell in zip(RUN_HEADS, cells, strict=True))
-        rows.append(f"<tr>{row}</tr>")
-    head = "".join(f"<th>{name}</th>" for name in RUN_HEADS)
-    return (
-        f'<section><h2>The runs</h2><table class="claims"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></section>"
-    )
+        rows.append((name, _series(run), _text(_minutes(run)), _text(_state(run))))
+    return _table("The runs", RUN_HEADS, rows=rows)
 
 
 def _series(run: PaperRun) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,18 +9,8 @@ from dip4d.__main__ import main
 from dip4d.commands import plan
 from dip4d.errors import InputError
 from dip4d.experiment.advice import Acquisition, Found, RunSource, SpecimenSource, acquisitions_of
-from tests.helpers import run
 
 TINY = ["specimen=nanostar", "simulate.size=16", "simulate.frames=12", "train.steps=20", "network.motion=never"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    from tests.conftest import SMALL
-
-    path = tmp_path_factory.mktemp("run") / "small"
-    run(path, *SMALL)
-    return path
 
 
 def test_a_run_is_imaged_as_asked(folder):

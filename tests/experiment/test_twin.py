@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,16 +12,6 @@ from dip4d.__main__ import main
 from dip4d.experiment.twin_marks import marks_for
 from dip4d.report.measures_table import read_measures
 from dip4d.tilt_series import TiltSeries
-from tests.helpers import run
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    from tests.conftest import SMALL
-
-    path = tmp_path_factory.mktemp("run") / "small"
-    run(path, *SMALL)
-    return path
 
 
 def test_a_run_measures_its_specimen_and_the_truth(folder):
