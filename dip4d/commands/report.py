@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=float, default=12, help="pictures of the movie in a second (12)")
     add("--size", default="1920x1080", metavar="WxH", help="of its pictures, pixels (1920x1080)")
     add("--paper", action="store_true", help="run the cases of the paper that are missing, and write paper.html")
-    add("--quick", action="store_true", help="these smaller: in less than 20 minutes on two cores, not 90")
+    add("--quick", action="store_true", help="these smaller: 13 minutes of one core")
     add("--out", type=Path, help="folder of these runs and of that page (runs/paper, of quick ones runs/paper-quick)")
 
 
