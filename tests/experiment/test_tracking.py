@@ -141,14 +141,25 @@ def test_a_home_that_cannot_be_written_is_not_needed(tmp_path, nobody, logger, k
 
 
 def records(folder: Path) -> list:
-    """What W&B wrote offline: a log as LevelDB has it, of blocks of 32 KiB, records cut at their ends."""
+    """What W&B wrote offline, once it is all there: W&B closes its log after the run that it logs has gone on."""
     (file,) = folder.rglob("*.wandb")
-    data, at, whole, found = file.read_bytes(), 7, b"", []
+    until = time.monotonic() + 60
+    while not (found := records_of(file.read_bytes())) or found[-1].WhichOneof("record_type") != "exit":
+        assert time.monotonic() < until, f"{file} has no end"
+        time.sleep(0.1)
+    return found
+
+
+def records_of(data: bytes) -> list:
+    """A log as LevelDB has it: blocks of 32 KiB, records cut at their ends."""
+    at, whole, found = 7, b"", []
     while at + 7 <= len(data):
         if (left := 32768 - at % 32768) < 7:
             at += left
             continue
         length, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        if at + 7 + length > len(data):
+            break  # written in part
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # a whole one, or the last part of one
