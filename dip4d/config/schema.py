@@ -187,9 +187,10 @@ class Network:
     windows: int = key(10, "Windows of time in which the rows of one z are back-projected.", low=1)
     motion: str = key(
         "auto",
-        "Learn how the specimen turns and travels as a whole apart from its change; auto: if a short fit finds that it "
-        "does; not in a single sweep, where a turn is a tilt, nor with align.refine, which places every image.",
-        among=("auto", "always", "never"),
+        "Learn how the specimen moves apart from its change: rigid, how it turns and travels as a whole; free_form, "
+        "how it bends and twists, too; auto: what short fits find; not in a single sweep, where a turn is a tilt, nor "
+        "with align.refine, which places every image.",
+        among=("auto", "never", "rigid", "free_form"),
     )
 
 

@@ -27,6 +27,7 @@ from dip4d.reconstruction.fit import LEAST_STEPS, check_series, images_in_a_batc
 from dip4d.reconstruction.memory import BASE_GB, free_gb, gb_of_step
 from dip4d.reconstruction.motion_test import expected_seconds
 from dip4d.reconstruction.networks import NETWORKS
+from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.warm_up import Pace, pace_of
 from dip4d.tilt_series import TiltSeries
@@ -122,8 +123,8 @@ def make_plan(
 
 
 def _pace(config: Config, series: TiltSeries, *, motion: RigidMotion | None = None) -> Pace:
-    if motion is None and config.network.motion == "always" and NETWORKS[config.network.name].follows_motion:
-        motion = RigidMotion(series.shape[2] / 2)
+    if motion is None and config.network.motion in MOTIONS and NETWORKS[config.network.name].follows_motion:
+        motion = MOTIONS[config.network.motion](series.shape[2] / 2)
     return pace_of(series, split_of(config, series), settings=config, motion=copy.deepcopy(motion))
 
 
@@ -176,7 +177,7 @@ def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
     """About the peak of the memory of a run, GB: a step of its fit, the drawing of its volumes, or space-time TV."""
     t, z, n = series.shape
     positions, images = min(config.train.slices, z), min(config.train.rows or t, t)
-    if config.network.motion == "always":
+    if config.network.motion in MOTIONS:
         positions, images = z, images_in_a_batch(config.train.slices, series)
     network = config.network
     step = gb_of_step(positions, images=images, bins=n, channels=network.channels, materials=network.materials)

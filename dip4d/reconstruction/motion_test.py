@@ -1,10 +1,13 @@
-"""Does the specimen move as a whole? Two short fits of binned images tell, which differ in nothing but that."""
+"""Does the specimen move, as a whole or in itself? Short fits of binned images tell, which differ in nothing but that."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -14,6 +17,7 @@ from torch import Tensor
 from dip4d.config.schema import Config
 from dip4d.reconstruction.fit import ONE_DEVICE, fit
 from dip4d.reconstruction.networks import NETWORKS
+from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_of_kind
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.split import Split, choose_validation_rows
@@ -26,7 +30,10 @@ STEPS, CHANNELS, LEARNING_RATE = 300, 16, 6e-3  # of a short fit
 SLICES = 8  # its batches of images hold about as many rows as so many positions z
 VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
 LEAST_MOVE_PX = 1.5  # less motion is left to the network
-LEAST_GAIN = 0.05  # of the validation error: as much better must the fit with motion be
+LEAST_GAIN = (
+    0.05  # of the validation error: as much better must the fit with motion be, and one that bends than a rigid
+)
+PROMISING = 0.02  # gain of a bending motion below which no rigid one is tried
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +46,12 @@ def find_motion(
     budget: FitTime | None = None,
     callbacks: Sequence[L.Callback] = (),
 ) -> RigidMotion | None:
-    """The motion of the specimen as a whole, to start from; None if it is at rest as far as the images tell.
+    """The motion of the specimen, to start from; None if it is at rest as far as the images tell.
 
     With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error of
-    a short fit by at least 5 %. Rows and images that `split` keeps aside have no influence. A specimen of fewer than
-    `FEWEST_Z` positions z after binning counts as at rest.
+    a short fit by at least 5 %; a bending one, if it lowers that of a rigid one by as much again. Rows and images that
+    `split` keeps aside have no influence. A specimen of fewer than `FEWEST_Z` positions z after binning counts as at
+    rest.
 
     series: less its background, and aligned.
     split: what of it is kept aside.
@@ -54,18 +62,42 @@ def find_motion(
     if not _can_be_found(series, settings):
         return None
     k = _binning(series)
-    _log.info("Looking for a motion of the specimen as a whole (network.motion=never does without)")
+    _log.info("Looking for a motion of the specimen (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
-    motion, still = (RigidMotion(coarse.shape[2] / 2, held=held) for held in (False, True))
-    error = _short_fit(coarse, motion, settings=settings, budget=budget, callbacks=callbacks)
-    if settings.network.motion == "auto":
-        if k * motion.largest_move() < LEAST_MOVE_PX:
+    tried = partial(_tried, coarse, settings=settings, budget=budget)
+    if settings.network.motion in MOTIONS:
+        motion = tried(MOTIONS[settings.network.motion], callbacks=callbacks).motion
+    else:
+        motion = _best(tried, callbacks=callbacks)
+        if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
             return None
-        if error > (1 - LEAST_GAIN) * _short_fit(coarse, still, settings=settings, budget=budget):
-            return None
-    found = RigidMotion(series.shape[2] / 2)
+    found = type(motion)(series.shape[2] / 2)
     found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
     return found
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A short fit: the motion that it found, and its validation error."""
+
+    motion: RigidMotion
+    error: float
+
+
+def _tried(series: TiltSeries, kind: type[RigidMotion], *, held: bool = False, **how: Any) -> _Tried:
+    motion = kind(series.shape[2] / 2, held=held)
+    return _Tried(motion, _short_fit(series, motion, **how))
+
+
+def _best(tried: Callable[..., _Tried], *, callbacks: Sequence[L.Callback]) -> RigidMotion | None:
+    """The motion that the images speak for, None if for rest; what can do most is tried first, for most are at rest."""
+    bending = tried(FreeFormMotion, callbacks=callbacks)
+    rest = tried(RigidMotion, held=True)
+    if bending.error > (1 - PROMISING) * rest.error:
+        return None
+    rigid = tried(RigidMotion)
+    best = bending if bending.error < (1 - LEAST_GAIN) * rigid.error else rigid
+    return best.motion if best.error < (1 - LEAST_GAIN) * rest.error else None
 
 
 def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
@@ -73,7 +105,7 @@ def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
     if not _can_be_found(series, settings):
         return 0.0
     coarse = series.binned(_binning(series))
-    motion = RigidMotion(coarse.shape[2] / 2)
+    motion = MOTIONS.get(settings.network.motion, FreeFormMotion)(coarse.shape[2] / 2)
     pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
     return (2 if settings.network.motion == "auto" else 1) * pace.fit(STEPS)
 
@@ -90,14 +122,16 @@ def _is_looked_for(series: TiltSeries, settings: Config) -> bool:
     wanted = settings.network.motion
     if wanted == "never" or not NETWORKS[settings.network.name].follows_motion:
         return False
-    return wanted == "always" or not (settings.align.refine or series.one_sweep)
+    return wanted in MOTIONS or not (settings.align.refine or series.one_sweep)
 
 
 def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
     """What `find_motion` had found for the fit that a checkpoint is of, as by `read_checkpoint`: a motion, to be
     loaded, or None.
     """
-    return RigidMotion(series.shape[2] / 2) if "network.motion.turn" in saved["state_dict"] else None
+    named = "network.motion."
+    weights = {k.removeprefix(named): v for k, v in saved["state_dict"].items() if k.startswith(named)}
+    return motion_of_kind(weights, series.shape[2] / 2) if weights else None
 
 
 def _short_fit(

@@ -44,7 +44,7 @@ def test_two_members_are_refused(small, capsys):
 
 def test_a_moving_run_writes_its_motion_and_all_else(tmp_path, small, monkeypatch):
     monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 20)
-    small += ["network.motion=always", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
+    small += ["network.motion=rigid", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
     small += ["uncertainty.members=3"]
     metrics = run(tmp_path, *small)
     table = np.genfromtxt(tmp_path / "motion.csv", delimiter=",", names=True)

@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_ro
     assert all(f.exists() for f in logged)
 
 
-MOVING = ["network.motion=always", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
+MOVING = ["network.motion=rigid", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
 
 
 def test_a_moving_run_goes_on_exactly(tmp_path, small, monkeypatch):

@@ -1,4 +1,4 @@
-"""A specimen that turns and travels as a whole while it changes: its motion is learned apart from its change."""
+"""A specimen that turns, travels or bends while it changes: its motion is learned apart from its change."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dip4d.reconstruction.factors import Layers, added
 from dip4d.reconstruction.networks.base import OrthosliceNetwork
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.precision import no_autocast
 from dip4d.reconstruction.variation import bounded
 
 TIMES_AT_ONCE = 16  # as many are rendered together, so that memory does not grow with the series
@@ -116,6 +117,10 @@ class Moving(OrthosliceNetwork):
         # R^T (p - d), as sums: a GPU rounds products of matrices to 10 bits, and autocast to 8
         back = (travel[..., None] * rotation).sum(-2)[:, None, None, None]
         own = (planes_z * along_z - back) + y * along_y + x * along_x  # (n, P, Y, X, 3)
+        along = lambda pixels, count: pixels.flatten() / max(count - 1, 1) + 0.5
+        with no_autocast(z.device):
+            bent = self.motion.displacement(times, z / max(self.n_z - 1, 1), along(y, height), along(x, width))
+        own = own if bent is None else own + bent
         vector = lambda *numbers: torch.stack([z.new_full((), n) for n in numbers])  # a copy from the CPU would wait
         own = own + vector((width - 1) / 2, (height - 1) / 2, (self.n_z - 1) / 2 + self.margin)
         return own / vector(width - 1, height - 1, planes - 1).clamp(min=1) * 2 - 1

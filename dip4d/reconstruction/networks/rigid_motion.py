@@ -36,6 +36,9 @@ class RigidMotion(nn.Module):
         turn, travel = (PACE * (basis * v).sum(-2) for v in (self.turn, self.travel))  # as sums, which nothing rounds
         return rotations(turn), travel * (self.half_width / 3)  # turn: (n, 3), axis times angle, radians
 
+    def displacement(self, tau: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor | None:
+        """What is moved besides, as of `FreeFormMotion`: nothing."""
+
     @torch.no_grad()
     def between(self, start: float = 0.0, end: float = 1.0) -> tuple[float, Tensor]:
         """How far the specimen turns from one tau to another, degrees, and travels, pixels (x, y, z)."""

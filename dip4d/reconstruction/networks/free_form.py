@@ -1,0 +1,76 @@
+"""The motion of a specimen that bends or twists: a free-form deformation, smooth in space and time, beside the rigid one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from dip4d.reconstruction.networks.rigid_motion import DEGREE, PACE, RigidMotion
+
+CELLS = 4  # of the control grid, along each axis of the volume
+WAVES = 8  # functions of time
+INSIDE = 0.25, 0.75  # of the volume along each axis: where its largest move is looked for
+
+
+class FreeFormMotion(RigidMotion):
+    """A turn, a travel, and a displacement that varies over the volume: cubic B-splines on a coarse grid of control
+    points (free-form deformation; Rueckert et al., IEEE Trans. Med. Imaging 18:712, 1999), each a mixture of the cosines
+    of time without the constant, slow ones first.
+
+    half_width, degree, held: as of `RigidMotion`.
+    """
+
+    def __init__(self, half_width: float, degree: int = DEGREE, *, held: bool = False) -> None:
+        super().__init__(half_width, degree, held=held)
+        points = CELLS + 3
+        self.bend = nn.Parameter(torch.zeros(WAVES, 3, points, points, points), requires_grad=not held)
+
+    def displacement(self, tau: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """By how much further inside its own frame the specimen has what is seen at a place, pixels (x, y, z):
+        (n, P, Y, X, 3).
+
+        tau: (n,), 0..1.
+        z: (n, P), from 0 at the first plane of the volume to 1 at the last.
+        y, x: (Y,), (X,), likewise.
+        """
+        order = torch.arange(1, WAVES + 1, device=tau.device)
+        waves = torch.cos(math.pi * order * tau[:, None]) / order  # (n, J)
+        points = torch.einsum("nj,jcabd->ncabd", PACE * (self.half_width / 3) * waves, self.bend)
+        of_planes = torch.einsum("ncabd,npa->npbdc", points, splines(z))
+        of_lines = torch.einsum("npbdc,yb->npydc", of_planes, splines(y))
+        return torch.einsum("npydc,xd->npyxc", of_lines, splines(x))
+
+    @torch.no_grad()
+    def largest_move(self) -> float:
+        """By how many pixels a point half-way to the border is moved at most: by the turn, the travel or the bending."""
+        tau = torch.linspace(0, 1, 33).to(self.turn)
+        place = torch.linspace(*INSIDE, 5).to(self.turn)
+        bent = self.displacement(tau, place.expand(len(tau), -1), place, place).norm(dim=-1)
+        return max(super().largest_move(), float(bent.max()))
+
+    def describe(self) -> str:
+        """In words: from the first image to the last, and at most."""
+        return f"{super().describe()}, and bends: by up to {self.largest_move():.1f} pixels"
+
+
+MOTIONS: dict[str, type[RigidMotion]] = {"rigid": RigidMotion, "free_form": FreeFormMotion}  # by `network.motion`
+
+
+def motion_of_kind(weights: Mapping[str, Tensor], half_width: float) -> RigidMotion:
+    """A motion, at none, of the kind that has such weights.
+
+    weights: by their names.
+    half_width: of the volume, pixels.
+    """
+    return (FreeFormMotion if "bend" in weights else RigidMotion)(half_width)
+
+
+def splines(place: Tensor) -> Tensor:
+    """The values (..., points) of the cubic B-splines of all control points of an axis at places 0..1 along it."""
+    cell = place[..., None] * CELLS - torch.arange(-1, CELLS + 2, device=place.device)
+    far = cell.abs()
+    outer = (2 - far).clamp(min=0)
+    return (outer**3 - 4 * (1 - far).clamp(min=0) ** 3) / 6
