@@ -305,20 +305,24 @@ def save_shifts(folder: Path, found: Shifts, *, config: Config) -> None:
 
 
 def save_motion(folder: Path, done: Fit) -> None:
-    """How the specimen moves as a whole, at the time of every image: motion.csv, and a line; none if it is at rest."""
+    """How the specimen moves, at the time of every image: motion.csv, and a line; none if it is at rest."""
     motion, data = done.module.network.rigid_motion(), done.data
     if motion is None:
         return
+    tau = data.tau.to(done.module.device)
     with torch.no_grad():
-        rotation, travel = (v.cpu().double().numpy() for v in motion(data.tau.to(done.module.device)))
+        rotation, travel = (v.cpu().double().numpy() for v in motion(tau))
     turn = np.rad2deg(Rotation.from_matrix(rotation).as_rotvec())
     names = [f"{what}_{axis}_{unit}" for what, unit in (("turn", "deg"), ("travel", "px")) for axis in "xyz"]
-    rows = np.column_stack([data.series.times_s, turn, travel])
+    columns, found = [data.series.times_s, turn, travel], {}
+    if (bent := motion.bent(tau)) is not None:
+        names, found = [*names, "bend_px"], {"bend_px": float(bent.max())}
+        columns.append(bent.cpu().numpy())
     header = ",".join(["time_s", *names])
     with written_beside(folder / run_folder.MOTION) as place:
-        np.savetxt(place, rows, "%.6g", ",", header=header, comments="")
+        np.savetxt(place, np.column_stack(columns), "%.6g", ",", header=header, comments="")
     turned, travelled = motion.between()
-    run_folder.add_metrics(folder, {"motion": {"turn_deg": turned, "travel_px": travelled.tolist()}})
+    run_folder.add_metrics(folder, {"motion": {"turn_deg": turned, "travel_px": travelled.tolist()} | found})
     _log.info(
         f"{motion.describe()}; in {run_folder.MOTION}, about the middle of the volume, at the time of every image"
     )

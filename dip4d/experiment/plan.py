@@ -240,7 +240,7 @@ def _alignment(config: Config, series: TiltSeries, *, budget: Budget) -> float:
 
 
 def _motion_test(config: Config, series: TiltSeries, *, budget: Budget) -> float:
-    most = math.inf if budget.motion_test is None else 2 * budget.motion_test.seconds
+    most = math.inf if budget.motion_test is None else 3 * budget.motion_test.seconds
     return min(expected_seconds(series, settings=config), most)
 
 

@@ -231,7 +231,7 @@ def _motion(
     saved: dict | None,
     live: LivePicture,
 ) -> RigidMotion | None:
-    """The motion of the specimen as a whole, to start from; None if it is at rest."""
+    """The motion of the specimen, to start from; None if it is at rest."""
     if saved is not None:
         motion = motion_of(saved, inputs.series)
     else:

@@ -1,4 +1,4 @@
-"""Does the specimen move, as a whole or in itself? Short fits of binned images tell, which differ in nothing but that."""
+"""Does the specimen move, as a whole or in itself? Short fits of binned images tell, which differ in that alone."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ STEPS, CHANNELS, LEARNING_RATE = 300, 16, 6e-3  # of a short fit
 SLICES = 8  # its batches of images hold about as many rows as so many positions z
 VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
 LEAST_MOVE_PX = 1.5  # less motion is left to the network
-LEAST_GAIN = (
-    0.05  # of the validation error: as much better must the fit with motion be, and one that bends than a rigid
-)
+LEAST_GAIN = 0.05  # of the validation error: as much better must a motion be than rest, and a bending one than a rigid
 PROMISING = 0.02  # gain of a bending motion below which no rigid one is tried
 
 _log = logging.getLogger(__name__)
@@ -107,7 +105,7 @@ def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
     coarse = series.binned(_binning(series))
     motion = MOTIONS.get(settings.network.motion, FreeFormMotion)(coarse.shape[2] / 2)
     pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
-    return (2 if settings.network.motion == "auto" else 1) * pace.fit(STEPS)
+    return (1 if settings.network.motion in MOTIONS else 2) * pace.fit(STEPS)  # of a specimen at rest, as most are
 
 
 def _can_be_found(series: TiltSeries, settings: Config) -> bool:

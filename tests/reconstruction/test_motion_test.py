@@ -8,7 +8,10 @@ import pytest
 from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.experiment.inputs import load_data
+from dip4d.reconstruction import motion_test
 from dip4d.reconstruction.motion_test import find_motion, without_rows
+from dip4d.reconstruction.networks.free_form import FreeFormMotion
+from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
 from dip4d.tilt_series import TiltSeries
 
@@ -28,6 +31,28 @@ def test_a_motion_is_found_where_there_is_one():
     assert turn == pytest.approx(40, abs=4)
     assert float(travel.norm()) == pytest.approx(0.12 * 12, abs=0.7)
     assert find_motion(series, split, settings=load_config(["network.motion=never"])) is None
+
+
+def test_a_bending_specimen_is_found_to_bend():
+    series, split, config = problem("bending_rod", "simulate.peak_counts=20000", "run.seed=1")
+    motion = find_motion(series, split, settings=config)
+    assert isinstance(motion, FreeFormMotion)
+    assert motion.largest_move() > 2
+
+
+def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one():
+    errors = {"bending": 0.90, "rest": 1.0, "rigid": 0.93}
+
+    def tried(kind, *, held=False, **_):
+        name = "rest" if held else "bending" if kind is FreeFormMotion else "rigid"
+        return motion_test._Tried(kind(8.0), errors[name])
+
+    best = lambda **new: type(motion_test._best(tried, callbacks=[])) if not errors.update(new) else None
+    assert best() is RigidMotion
+    assert best(bending=0.88) is FreeFormMotion
+    assert best(bending=0.97) is RigidMotion
+    assert best(bending=0.99) is type(None)
+    assert best(bending=0.97, rigid=0.96) is type(None)
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):

@@ -1,4 +1,4 @@
-"""The motion of a specimen that bends or twists: a free-form deformation, smooth in space and time, beside the rigid one."""
+"""The motion of a specimen that bends or twists: a free-form deformation beside the rigid motion."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ INSIDE = 0.25, 0.75  # of the volume along each axis: where its largest move is 
 
 class FreeFormMotion(RigidMotion):
     """A turn, a travel, and a displacement that varies over the volume: cubic B-splines on a coarse grid of control
-    points (free-form deformation; Rueckert et al., IEEE Trans. Med. Imaging 18:712, 1999), each a mixture of the cosines
-    of time without the constant, slow ones first.
+    points (free-form deformation; Rueckert et al., IEEE Trans. Med. Imaging 18:712, 1999), each a mixture of cosines of
+    time without the constant, slow ones first.
 
     half_width, degree, held: as of `RigidMotion`.
     """
@@ -44,16 +44,21 @@ class FreeFormMotion(RigidMotion):
         return torch.einsum("npydc,xd->npyxc", of_lines, splines(x))
 
     @torch.no_grad()
-    def largest_move(self) -> float:
-        """By how many pixels a point half-way to the border is moved at most: by the turn, the travel or the bending."""
-        tau = torch.linspace(0, 1, 33).to(self.turn)
+    def bent(self, tau: Tensor) -> Tensor:
+        """By how many pixels a point inside is displaced at most at tau (n,), against the mean of the points: (n,)."""
         place = torch.linspace(*INSIDE, 5).to(self.turn)
-        bent = self.displacement(tau, place.expand(len(tau), -1), place, place).norm(dim=-1)
-        return max(super().largest_move(), float(bent.max()))
+        displaced = self.displacement(tau, place.expand(len(tau), -1), place, place).flatten(1, 3)
+        return (displaced - displaced.mean(1, keepdim=True)).norm(dim=-1).amax(1)
+
+    @torch.no_grad()
+    def largest_move(self) -> float:
+        """By how many pixels a point half-way to the border is moved at most, by turn, travel or bending."""
+        return max(super().largest_move(), float(self.bent(torch.linspace(0, 1, 33).to(self.turn)).max()))
 
     def describe(self) -> str:
         """In words: from the first image to the last, and at most."""
-        return f"{super().describe()}, and bends: by up to {self.largest_move():.1f} pixels"
+        bent = self.bent(torch.linspace(0, 1, 33).to(self.turn)).max()
+        return f"{super().describe()}, and bends by up to {float(bent):.1f} pixels"
 
 
 MOTIONS: dict[str, type[RigidMotion]] = {"rigid": RigidMotion, "free_form": FreeFormMotion}  # by `network.motion`

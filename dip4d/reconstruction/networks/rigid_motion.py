@@ -37,7 +37,10 @@ class RigidMotion(nn.Module):
         return rotations(turn), travel * (self.half_width / 3)  # turn: (n, 3), axis times angle, radians
 
     def displacement(self, tau: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor | None:
-        """What is moved besides, as of `FreeFormMotion`: nothing."""
+        """What is displaced besides, as of `FreeFormMotion`: nothing."""
+
+    def bent(self, tau: Tensor) -> Tensor | None:
+        """How far it bends, as of `FreeFormMotion`: it does not."""
 
     @torch.no_grad()
     def between(self, start: float = 0.0, end: float = 1.0) -> tuple[float, Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dip4d.reconstruction.networks.free_form import CELLS, FreeFormMotion, splines
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, VoxelMaps
 from dip4d.reconstruction.networks.moving import Moving
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
@@ -136,3 +137,42 @@ def test_the_gradient_of_the_motion_is_that_of_the_image():
                 parameter[k] += step
         assert parameter.grad.norm() > 0
         assert (parameter.grad - numeric).norm() < 0.03 * numeric.norm()
+
+
+def test_splines_follow_a_line_and_sum_to_one():
+    place = torch.linspace(0, 1, 21)
+    weights = splines(place)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(21))
+    torch.testing.assert_close(weights @ torch.arange(-1.0, CELLS + 2) / CELLS, place, rtol=0, atol=1e-6)
+
+
+def test_without_bending_a_free_form_motion_is_rigid():
+    rigid, free = RigidMotion(WIDTH / 2), FreeFormMotion(WIDTH / 2)
+    with torch.no_grad():
+        for motion in (rigid, free):
+            motion.turn[0, 2], motion.travel[1, 0] = 0.05, 0.1
+    torch.testing.assert_close(volume(moving(free), 0.9), volume(moving(rigid), 0.9))
+    assert free.largest_move() == rigid.largest_move()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_bends_is_seen_where_its_displacement_says(axis):
+    motion, tau = FreeFormMotion(WIDTH / 2), torch.tensor([1.0])
+    places = {name: torch.arange(n) / (n - 1) for name, n in (("z", N_Z), ("y", WIDTH), ("x", WIDTH))}
+    along = torch.linspace(-1, 1, CELLS + 3)  # a displacement along x, y or z that grows along z: a shear
+    with torch.no_grad():
+        motion.bend[0, axis] = 0.1 * along[:, None, None]
+        moved = motion.displacement(tau, places["z"][None], places["y"], places["x"])[0]  # (Z, Y, X, 3)
+    assert moved[..., [a for a in range(3) if a != axis]].abs().max() == 0
+    torch.testing.assert_close(moved[:, 0, 0, axis], moved[:, 5, 9, axis])
+    assert (moved[:, 0, 0, axis].diff() * torch.sign(moved[-1, 0, 0, axis]) > 0).all()
+    network = moving(motion, place=(3.0, 7.0, 8.0))
+    seen = centre(volume(network, 1.0))
+    where = [round(c) for c in seen]
+    shift = moved[where[0], where[1], where[2]]
+    expected = [3.0, 7.0, 8.0]
+    expected[2 - axis] -= float(shift[axis])
+    assert seen == pytest.approx(expected, abs=0.25)
+    assert abs(float(shift[axis])) > 0.4
+    assert float(motion.bent(tau)) == pytest.approx(float(moved[..., axis].abs().max()) / 2, rel=0.1)
+    assert "bends by up to" in motion.describe()
