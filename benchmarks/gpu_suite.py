@@ -43,7 +43,7 @@ from dip4d.reconstruction import modulation
 from dip4d.reconstruction.factors import Factors
 from dip4d.reconstruction.fit import fit as whole_fit
 from dip4d.reconstruction.fit import prepare
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.reconstruction.split import choose_split
 from dip4d.reconstruction.step_graph import StepGraph
 from dip4d.reconstruction.variation import drawn, total_variation
@@ -51,7 +51,11 @@ from dip4d.tilt_series import TiltSeries
 
 DEVICE = "cpu" if DRY else "cuda"
 DTYPES = (torch.float32,) if DRY else (torch.float32, torch.bfloat16, torch.float16)
-KINDS = {"at rest": {}, "moving": {"motion": 16.0}, "refined": {"align.refine": True, "align.tilt": True}}
+KINDS = {
+    "at rest": {}, "moving": {"motion": "rigid"}, "bending": {"motion": "free_form"},
+    "refined": {"align.refine": True, "align.tilt": True},
+}  # fmt: skip
+HALF_WIDTH = 16.0  # of the motions
 FRAMES, POSITIONS = (6, 2) if DRY else (100, 8)
 
 
@@ -141,11 +145,11 @@ def prepared(size: int, kind: str = "at rest", **keys):
     keys, motion = {k: v for k, v in (KINDS[kind] | keys).items() if k != "motion"}, KINDS[kind].get("motion")
     rng = np.random.default_rng(0)
     grid = np.abs(np.arange(size) - (size - 1) / 2) < size / 4
-    images = rng.poisson(200.0, (FRAMES, size if kind == "moving" else 2 * POSITIONS, size)).astype(np.float32) * grid
+    images = rng.poisson(200.0, (FRAMES, size if motion else 2 * POSITIONS, size)).astype(np.float32) * grid
     series = TiltSeries(images, (np.arange(1, FRAMES + 1) * 1.618 * 140) % 140 - 70)
     torch.manual_seed(0)
     settings = config_of(**{"train.slices": POSITIONS, "train.steps": 20, "trainer.accelerator": "auto"} | keys)
-    start = None if motion is None else RigidMotion(motion)
+    start = None if motion is None else MOTIONS[motion](HALF_WIDTH)
     module, data = prepare(series, choose_split(series, 0.05), settings=settings, motion=start)
     module = module.to(DEVICE)
     data.move(torch.device(DEVICE))
@@ -195,7 +199,7 @@ def short_fit(size: int, kind: str, precision: str) -> dict:
     keys = {k: v for k, v in KINDS[kind].items() if k != "motion"} | {"train.steps": steps}
     settings = config_of(**keys, **{"trainer.precision": precision, "trainer.accelerator": "cpu" if DRY else "gpu"})
     torch.manual_seed(0)
-    start, began = None if motion is None else RigidMotion(motion), time.monotonic()
+    start, began = None if motion is None else MOTIONS[motion](HALF_WIDTH), time.monotonic()
     done = whole_fit(series, choose_split(series, 0.05), settings=settings, motion=start)
     seconds = time.monotonic() - began
     error = done.module.validation_error(done.data)

@@ -27,11 +27,10 @@ from dip4d.tilt_series import TiltSeries
 WIDTH_PX = 32  # about as wide are the binned images
 FEWEST_Z = 6  # positions z left after binning, with which a turn can be told from a change
 STEPS, CHANNELS, LEARNING_RATE = 300, 16, 6e-3  # of a short fit
-SLICES = 8  # its batches of images hold about as many rows as so many positions z
+SLICES = 4  # its batches of images hold about as many rows as so many positions z
 VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
 LEAST_MOVE_PX = 1.5  # less motion is left to the network
 LEAST_GAIN = 0.05  # of the validation error: as much better must a motion be than rest, and a bending one than a rigid
-PROMISING = 0.02  # gain of a bending motion below which no rigid one is tried
 
 _log = logging.getLogger(__name__)
 
@@ -88,12 +87,9 @@ def _tried(series: TiltSeries, kind: type[RigidMotion], *, held: bool = False, *
 
 
 def _best(tried: Callable[..., _Tried], *, callbacks: Sequence[L.Callback]) -> RigidMotion | None:
-    """The motion that the images speak for, None if for rest; what can do most is tried first, for most are at rest."""
-    bending = tried(FreeFormMotion, callbacks=callbacks)
-    rest = tried(RigidMotion, held=True)
-    if bending.error > (1 - PROMISING) * rest.error:
-        return None
-    rigid = tried(RigidMotion)
+    """The motion that the images speak for; None if for rest."""
+    rest = tried(RigidMotion, held=True, callbacks=callbacks)
+    rigid, bending = tried(RigidMotion), tried(FreeFormMotion)  # each may miss what the other finds
     best = bending if bending.error < (1 - LEAST_GAIN) * rigid.error else rigid
     return best.motion if best.error < (1 - LEAST_GAIN) * rest.error else None
 
@@ -105,7 +101,7 @@ def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
     coarse = series.binned(_binning(series))
     motion = MOTIONS.get(settings.network.motion, FreeFormMotion)(coarse.shape[2] / 2)
     pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
-    return (1 if settings.network.motion in MOTIONS else 2) * pace.fit(STEPS)  # of a specimen at rest, as most are
+    return pace.fit(STEPS) * (1 if settings.network.motion in MOTIONS else 2.6)  # the fit at rest takes half as long
 
 
 def _can_be_found(series: TiltSeries, settings: Config) -> bool:

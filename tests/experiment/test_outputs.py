@@ -7,6 +7,7 @@ import pytest
 
 from dip4d.__main__ import main
 from dip4d.io import open_volumes
+from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.report.orthoslices import densest_z
 from dip4d.simulation.simulate import simulate
 from tests.helpers import run
@@ -42,13 +43,16 @@ def test_two_members_are_refused(small, capsys):
     assert "uncertainty.members=2 must be 0 or at least 3" in capsys.readouterr().err
 
 
-def test_a_moving_run_writes_its_motion_and_all_else(tmp_path, small, monkeypatch):
+@pytest.mark.parametrize("kind", MOTIONS)
+def test_a_moving_run_writes_its_motion_and_all_else(tmp_path, small, monkeypatch, kind):
     monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 20)
-    small += ["network.motion=rigid", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
+    small += [f"network.motion={kind}", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
     small += ["uncertainty.members=3"]
     metrics = run(tmp_path, *small)
     table = np.genfromtxt(tmp_path / "motion.csv", delimiter=",", names=True)
-    assert table.dtype.names == ("time_s", *(f"turn_{a}_deg" for a in "xyz"), *(f"travel_{a}_px" for a in "xyz"))
+    bend = ("bend_px",) if kind == "free_form" else ()
+    assert table.dtype.names == ("time_s", *(f"turn_{a}_deg" for a in "xyz"), *(f"travel_{a}_px" for a in "xyz"), *bend)
+    assert [metrics["motion"][name] for name in bend] == pytest.approx([table[name].max() for name in bend], rel=1e-4)
     assert len(table) == 12
     travel = [table[f"travel_{a}_px"][-1] - table[f"travel_{a}_px"][0] for a in "xyz"]
     np.testing.assert_allclose(travel, metrics["motion"]["travel_px"], atol=1e-3)

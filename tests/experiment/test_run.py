@@ -20,6 +20,7 @@ from dip4d.io import open_volumes
 from dip4d.measures.image_quality import psnr, ssim
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
+from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.reconstruction.split import choose_test_images
 from dip4d.reconstruction.weight_averaging import AS_GOOD_RATIO
 from dip4d.report.preview import MEASURED, PREDICTED, read_preview
@@ -118,12 +119,13 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, small, monkeypatch, use_ro
     assert all(f.exists() for f in logged)
 
 
-MOVING = ["network.motion=rigid", "simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
+MOVING = ["simulate.specimen=drift", "simulate.size=20", "compare.methods=[]"]
 
 
-def test_a_moving_run_goes_on_exactly(tmp_path, small, monkeypatch):
+@pytest.mark.parametrize("kind", MOTIONS)
+def test_a_moving_run_goes_on_exactly(tmp_path, small, monkeypatch, kind):
     monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 10)
-    small += [*MOVING, "train.checkpoint_seconds=0.1", "train.steps=20"]
+    small += [f"network.motion={kind}", *MOVING, "train.checkpoint_seconds=0.1", "train.steps=20"]
     run(tmp_path / "whole", *small)
     interrupt(monkeypatch, step=13)
     with pytest.raises(StopNowError):

@@ -50,9 +50,10 @@ def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one():
     best = lambda **new: type(motion_test._best(tried, callbacks=[])) if not errors.update(new) else None
     assert best() is RigidMotion
     assert best(bending=0.88) is FreeFormMotion
-    assert best(bending=0.97) is RigidMotion
-    assert best(bending=0.99) is type(None)
-    assert best(bending=0.97, rigid=0.96) is type(None)
+    assert best(bending=1.2) is RigidMotion
+    assert best(rigid=0.96) is type(None)
+    assert best(bending=0.94, rigid=1.1) is FreeFormMotion
+    assert best(bending=0.96, rigid=1.1) is type(None)
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):

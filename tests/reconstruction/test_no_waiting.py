@@ -14,19 +14,25 @@ from dip4d.reconstruction import fit as fit_module
 from dip4d.reconstruction.factors import added
 from dip4d.reconstruction.fit import Fit, fit, make_trainer, prepare
 from dip4d.reconstruction.module import DIP4D
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion, rotations
+from dip4d.reconstruction.networks.free_form import MOTIONS
+from dip4d.reconstruction.networks.rigid_motion import rotations
 from dip4d.reconstruction.split import choose_split
 from dip4d.simulation.simulate import simulate
 
 KEYS = {"network.channels": 8, "network.rank": 3, "train.slices": 4, "train.steps": 6, "trainer.accelerator": "cpu"}
-KINDS = {"at rest": {}, "moving": {"motion": 8.0}, "refined": {"align.refine": True, "align.tilt": True}}
+KINDS = {
+    "at rest": {},
+    "moving": {"motion": "rigid"},
+    "bending": {"motion": "free_form"},
+    "refined": {"align.refine": True, "align.tilt": True},
+}
 
 
-def prepared(motion: float | None = None, **keys):
+def prepared(motion: str | None = None, **keys):
     series, _ = simulate("nanostar", 16, frames=10, scheme="grs", peak_counts=500, seed=0)
     torch.manual_seed(0)
     settings = config_of(**KEYS, **keys)
-    start = None if motion is None else RigidMotion(motion)
+    start = None if motion is None else MOTIONS[motion](8.0)
     return settings, *prepare(series, choose_split(series, 0.1), settings=settings, motion=start)
 
 
@@ -43,7 +49,7 @@ def test_a_step_asks_for_no_number(kind):
     module.loss_of(batch, batch.rows).backward()
     assert sum(p.grad is not None for p in module.parameters()) > 10
     with pytest.raises(RuntimeError, match="meta"):
-        module.network.log_bound.item() if kind != "moving" else module.network.motion.turn.sum().item()
+        module.network.log_bound.item() if "motion" not in KINDS[kind] else module.network.motion.turn.sum().item()
 
 
 class Calls(TorchDispatchMode):
@@ -98,8 +104,9 @@ def test_a_step_in_bfloat16_goes_the_same_way(kind):
         assert (mixed - exact).norm() < 0.02 * exact.norm()  # what bfloat16 makes of the decoder
 
 
-def test_places_and_motion_are_not_rounded_under_autocast():
-    motion, tau = RigidMotion(128.0), torch.linspace(0, 1, 5)
+@pytest.mark.parametrize("kind", MOTIONS)
+def test_places_and_motion_are_not_rounded_under_autocast(kind):
+    motion, tau = MOTIONS[kind](128.0), torch.linspace(0, 1, 5)
     with torch.no_grad():
         motion.turn.normal_(generator=torch.Generator().manual_seed(0)).mul_(0.1)
         motion.travel.copy_(motion.turn)

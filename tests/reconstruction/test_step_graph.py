@@ -7,22 +7,22 @@ import torch
 
 from dip4d.config.load import config_of
 from dip4d.reconstruction.fit import prepare
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.reconstruction.split import choose_split
 from dip4d.reconstruction.step_graph import StepGraph, _tensors
 from dip4d.simulation.simulate import simulate
 
 KEYS = {"network.channels": 8, "network.rank": 3, "train.slices": 4, "train.steps": 4}
+MOVING = [{"motion": kind} for kind in MOTIONS]
 
 
-def prepared(moving: bool = False, **keys):
+def prepared(motion: str | None = None, **keys):
     """A module and two batches of rows, of a specimen at rest or of one that moves."""
     series, _ = simulate("nanostar", 16, frames=10, scheme="grs", peak_counts=500, seed=0)
     torch.manual_seed(0)
     split = choose_split(series, 0.1)
-    module, data = prepare(
-        series, split, settings=config_of(**KEYS, **keys), motion=RigidMotion(8.0) if moving else None
-    )
+    start = None if motion is None else MOTIONS[motion](8.0)
+    module, data = prepare(series, split, settings=config_of(**KEYS, **keys), motion=start)
     batches = list(data.train_dataloader())[:2]
     assert len(batches) == 2
     return module, batches
@@ -39,7 +39,7 @@ def recorded(step, tensors, **_):
     return replay
 
 
-@pytest.mark.parametrize("keys", [{}, {"moving": True}, {"align.refine": True}, {"train.rows": 3}], ids=str)
+@pytest.mark.parametrize("keys", [{}, *MOVING, {"align.refine": True}, {"train.rows": 3}], ids=str)
 def test_a_recorded_step_has_the_same_loss_and_gradients(keys, monkeypatch):
     from dip4d.reconstruction.data import drawn
 
@@ -60,7 +60,7 @@ def test_a_recorded_step_has_the_same_loss_and_gradients(keys, monkeypatch):
 
 
 def test_what_all_positions_share_is_copied_once():
-    _, (batch, _) = prepared(moving=True)
+    _, (batch, _) = prepared(motion="rigid")
     assert batch.rows.tau.stride(0) == 0
     assert [len(t) for t in _tensors(batch, batch.rows)].count(1) == 2  # t and tau
 
@@ -83,7 +83,7 @@ def test_a_step_that_cannot_be_recorded_is_launched_as_before(fault, monkeypatch
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("keys", [{}, {"moving": True}, {"align.refine": True}], ids=str)
+@pytest.mark.parametrize("keys", [{}, *MOVING, {"align.refine": True}], ids=str)
 def test_a_step_is_recorded_on_a_gpu(keys):
     module, batches = prepared(**keys)
     module = module.to("cuda")
