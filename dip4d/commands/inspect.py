@@ -159,7 +159,7 @@ def _keys(arguments: argparse.Namespace, series: TiltSeries, *, invert: bool) ->
     words += [f"data.crop=[{','.join(map(str, crop))}]"] if crop != (0, z, 0, s) else []
     bins = -(-max(crop[1] - crop[0], crop[3] - crop[2]) // _WIDEST_PX)
     words += [f"data.bin={bins}"] if 1 < bins <= min(z, s) else []
-    words += ["network.rank=1"] if series.one_sweep else []
+    words += ["network.change=never"] if series.one_sweep else []
     return words
 
 

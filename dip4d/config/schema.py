@@ -170,6 +170,12 @@ class Network:
         12.0, "Finest detail along the tilt axis in pixels (shortest wave of z); less for sharp layers along it.", low=2
     )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
+    change: str = key(
+        "auto",
+        "Whether the specimen changes: never, the movie stands still; auto: what the short fits of network.motion=auto "
+        "find.",
+        among=("auto", "always", "never"),
+    )
     materials: int = key(
         2,
         "Bounded materials whose sum is the specimen at rest: of two, an interface is as sharp as a surface.",

@@ -28,8 +28,7 @@ from dip4d.measures.image_quality import psnr
 from dip4d.measures.noise import NoiseModel
 from dip4d.measures.quantities import measure, table_of
 from dip4d.reconstruction.fit import Fit, steps_of_fit
-from dip4d.reconstruction.motion_test import find_motion
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.motion_test import Behaviour, find_behaviour
 from dip4d.reconstruction.refits import motion_copy, refit
 from dip4d.reconstruction.split import Split
 from dip4d.reconstruction.warm_up import pace_of
@@ -100,8 +99,8 @@ class Source(Protocol):
         """A series of the shape, angles and times of the one that was taken."""
         ...
 
-    def motion(self, series: TiltSeries, split: Split) -> RigidMotion | None:
-        """The motion of the specimen as a whole, to start from; None if it is at rest."""
+    def behaviour(self, series: TiltSeries, split: Split) -> Behaviour:
+        """What the specimen does in a series."""
         ...
 
 
@@ -127,8 +126,8 @@ class SpecimenSource:
     def outline(self) -> TiltSeries:
         return outline(self.config)
 
-    def motion(self, series: TiltSeries, split: Split) -> RigidMotion | None:
-        return find_motion(series, split, settings=self.config)
+    def behaviour(self, series: TiltSeries, split: Split) -> Behaviour:
+        return find_behaviour(series, split, settings=self.config)
 
 
 class RunSource:
@@ -164,8 +163,8 @@ class RunSource:
     def outline(self) -> TiltSeries:
         return self.original.series
 
-    def motion(self, series: TiltSeries, split: Split) -> RigidMotion | None:
-        return motion_copy(self.original.module)
+    def behaviour(self, series: TiltSeries, split: Split) -> Behaviour:
+        return Behaviour(motion=motion_copy(self.original.module))
 
 
 def _image(original: Original, volume: np.ndarray, *, angle_deg: float) -> np.ndarray:
@@ -218,14 +217,14 @@ def what_would_be_found(
         seed = source.config.run.seed + _SEED + k
         series, put_in = source.imaged(acquisition, seed=seed)
         split = split_of(source.config, series)
-        motion = source.motion(series, split)
+        behaviour = source.behaviour(series, split)
         done = refit(
             series,
             split,
-            settings=source.config,
+            settings=behaviour.settings(source.config),
             steps=source.steps,
             seed=seed,
-            motion=motion,
+            motion=behaviour.motion,
             callbacks=callbacks,
         )
         yield _compared(source, acquisition, done=done, put_in=put_in)

@@ -36,7 +36,7 @@ from dip4d.measures.background import background_advice
 from dip4d.measures.image_quality import ERRORS
 from dip4d.measures.verdict import Verdict, judge
 from dip4d.reconstruction.fit import Fit, check_series, fit
-from dip4d.reconstruction.motion_test import find_motion
+from dip4d.reconstruction.motion_test import find_behaviour
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.refits import fit_members
 from dip4d.reconstruction.schedule import FitTime
@@ -91,12 +91,14 @@ def reconstruct(
         aligned, shifts = align_if_jittery(series, config.align, test_images=split.test_images, seconds=seconds)
         inputs = Inputs(aligned, truth, shifts)
         statistics = statistics_of(split.seen(aligned), config.network.intensity_bound, device=device_of(config))
+        behaviour = find_behaviour(aligned, split, settings=config, budget=budget.motion_test)
+        config = behaviour.settings(config)
         done = fit(
             aligned,
             split,
             settings=config,
             statistics=statistics,
-            motion=find_motion(aligned, split, settings=config, budget=budget.motion_test),
+            motion=behaviour.motion,
             budget=None if max_minutes is None else FitTime(60 * max_minutes, began),
             callbacks=[*_shown(progress), *callbacks],
         )

@@ -30,9 +30,8 @@ from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
 from dip4d.experiment.provenance import made_of
 from dip4d.measures.verdict import judge
 from dip4d.reconstruction.fit import LEAST_STEPS, Fit, fit, read_checkpoint, steps_of_fit
-from dip4d.reconstruction.motion_test import find_motion, motion_of
+from dip4d.reconstruction.motion_test import Behaviour, find_behaviour, motion_of
 from dip4d.reconstruction.networks import NETWORKS
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.progress_line import ProgressLine
 from dip4d.reconstruction.split import Split
 from dip4d.report.run_page import write_page
@@ -43,6 +42,10 @@ ENDED = {
     "validation": ": the error of validation rows rose, noise was being fitted.",
     "hand": ": you stopped it, and what it had found is kept.",
 }
+STATIC = (
+    "A movie that stands still predicts the images as well: the specimen does not change, as far as they tell "
+    "(network.change=always lets it)"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -72,11 +75,12 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     using = run_folder.in_use(place.folder, config.run)
     with using, _saying_how_to_go_on(place.folder), closing(_begin(config, place)) as logger:
         live = _live_picture(config, place, inputs=inputs, split=split, budget=budget)
-        motion = _motion(config, inputs, split=split, budget=budget, saved=place.saved, live=live)
+        behaviour = _behaviour(config, inputs, split=split, budget=budget, place=place, live=live)
+        config = behaviour.settings(config)
         around = _callbacks(
             config, place, live=live, conventional=conventional, methods=methods, inputs=inputs, budget=budget
         )
-        how = {"settings": place.settings(config), "statistics": statistics, "motion": motion}
+        how = {"settings": place.settings(config), "statistics": statistics, "motion": behaviour.motion}
         how |= {"callbacks": around, "logger": logger, "checkpoint": place.checkpoint, "budget": budget.fit}
         if shared:
             done = several.fit_shared(place.work, inputs.series, split=split, **how)
@@ -222,27 +226,30 @@ def conventional_of(
     )
 
 
-def _motion(
+def _behaviour(
     config: Config,
     inputs: Inputs,
     *,
     split: Split,
     budget: Budget,
-    saved: dict | None,
+    place: _Place,
     live: LivePicture,
-) -> RigidMotion | None:
-    """The motion of the specimen, to start from; None if it is at rest."""
-    if saved is not None:
-        motion = motion_of(saved, inputs.series)
+) -> Behaviour:
+    """What the specimen does; that it does not change is kept in the configuration of the run."""
+    if place.saved is not None:
+        found = Behaviour(motion=motion_of(place.saved, inputs.series))
     else:
         look = [live.of_motion_test()] if config.output.figures else []
-        motion = find_motion(inputs.series, split, settings=config, budget=budget.motion_test, callbacks=look)
-        if motion is not None:
-            pace = check_motion(config, inputs.series, motion=motion, budget=budget)
+        found = find_behaviour(inputs.series, split, settings=config, budget=budget.motion_test, callbacks=look)
+        if found.motion is not None:
+            pace = check_motion(config, inputs.series, motion=found.motion, budget=budget)
             _log.info(f"With a motion a step of the fit takes {pace.step:.2g} s")
-    if motion is not None:
-        _log.info(f"{motion.describe()}: its motion is fitted apart from its change")
-    return motion
+    if found.motion is not None:
+        _log.info(f"{found.motion.describe()}: its motion is fitted apart from its change")
+    if not found.changes:
+        save_config(found.settings(config), place.work / run_folder.CONFIG)
+        _log.info(STATIC)
+    return found
 
 
 def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:

@@ -1,10 +1,10 @@
-"""Does the specimen move, as a whole or in itself? Short fits of binned images tell, which differ in that alone."""
+"""Does the specimen change, and move? Short fits of binned images tell, which differ in that alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,25 +30,45 @@ STEPS, CHANNELS, LEARNING_RATE = 300, 16, 6e-3  # of a short fit
 SLICES = 4  # its batches of images hold about as many rows as so many positions z
 VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
 LEAST_MOVE_PX = 1.5  # less motion is left to the network
+AS_GOOD = 1.02  # times the validation error: six static series, 0.99 to 1.01; changing ones, also at 50 counts, 1.8 up
+AT_REST = 0.5  # of the time of a short fit with a motion is that of one at rest
 LEAST_GAIN = 0.05  # of the validation error: as much better must a motion be than rest, and a bending one than a rigid
 
 _log = logging.getLogger(__name__)
 
 
-def find_motion(
+@dataclass(frozen=True)
+class Behaviour:
+    """What a specimen does, as far as the images tell.
+
+    changes: whether it does, or is the same at all times.
+    motion: to start from; None if it is at rest.
+    """
+
+    changes: bool = True
+    motion: RigidMotion | None = None
+
+    def settings(self, config: Config) -> Config:
+        """Those of the fit: of a specimen that does not change, a movie that stands still."""
+        if self.changes:
+            return config
+        return dataclasses.replace(config, network=dataclasses.replace(config.network, change="never"))
+
+
+def find_behaviour(
     series: TiltSeries,
     split: Split,
     *,
     settings: Config,
     budget: FitTime | None = None,
     callbacks: Sequence[L.Callback] = (),
-) -> RigidMotion | None:
-    """The motion of the specimen, to start from; None if it is at rest as far as the images tell.
+) -> Behaviour:
+    """Whether the specimen changes and moves, told by the validation errors of short fits of binned images.
 
-    With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error of
-    a short fit by at least 5 %; a bending one, if it lowers that of a rigid one by as much again. Rows and images that
-    `split` keeps aside have no influence. A specimen of fewer than `FEWEST_Z` positions z after binning counts as at
-    rest.
+    With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error by
+    at least 5 %; a bending one, if it lowers that of a rigid one by as much again. With network.change=auto, too, the
+    specimen is static if a fit without change is as good as one at rest, to `AS_GOOD`. Rows and images that `split`
+    keeps aside have no influence. A specimen of fewer than `FEWEST_Z` positions z after binning counts as at rest.
 
     series: less its background, and aligned.
     split: what of it is kept aside.
@@ -56,20 +76,29 @@ def find_motion(
     budget: the time of each short fit; None for no limit.
     callbacks: of the first short fit.
     """
-    if not _can_be_found(series, settings):
-        return None
+    if not _may_move(series, settings):
+        return Behaviour()
     k = _binning(series)
     _log.info("Looking for a motion of the specimen (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
     tried = partial(_tried, coarse, settings=settings, budget=budget)
     if settings.network.motion in MOTIONS:
         motion = tried(MOTIONS[settings.network.motion], callbacks=callbacks).motion
-    else:
-        motion = _best(tried, callbacks=callbacks)
-        if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
-            return None
+        return Behaviour(motion=_at_full_size(motion, series))
+    rest = tried(RigidMotion, held=True, callbacks=callbacks)
+    if settings.network.change == "auto":
+        if tried(RigidMotion, held=True, change="never").error < AS_GOOD * rest.error:
+            return Behaviour(changes=False)
+    motion = _best(rest, tried(RigidMotion), tried(FreeFormMotion))
+    if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
+        return Behaviour()
+    return Behaviour(motion=_at_full_size(motion, series))
+
+
+def _at_full_size(motion: RigidMotion, series: TiltSeries) -> RigidMotion:
+    """That of binned images: turns, and displacements in parts of the width, are those of any binning."""
     found = type(motion)(series.shape[2] / 2)
-    found.load_state_dict(motion.state_dict())  # turns, and travels in parts of the width, are those of any binning
+    found.load_state_dict(motion.state_dict())
     return found
 
 
@@ -81,47 +110,55 @@ class _Tried:
     error: float
 
 
-def _tried(series: TiltSeries, kind: type[RigidMotion], *, held: bool = False, **how: Any) -> _Tried:
+def _tried(
+    series: TiltSeries,
+    kind: type[RigidMotion],
+    *,
+    settings: Config,
+    held: bool = False,
+    change: str = "always",
+    **how: Any,
+) -> _Tried:
     motion = kind(series.shape[2] / 2, held=held)
-    return _Tried(motion, _short_fit(series, motion, **how))
+    settings = dataclasses.replace(settings, network=dataclasses.replace(settings.network, change=change))
+    return _Tried(motion, _short_fit(series, motion, settings=settings, **how))
 
 
-def _best(tried: Callable[..., _Tried], *, callbacks: Sequence[L.Callback]) -> RigidMotion | None:
-    """The motion that the images speak for; None if for rest."""
-    rest = tried(RigidMotion, held=True, callbacks=callbacks)
-    rigid, bending = tried(RigidMotion), tried(FreeFormMotion)  # each may miss what the other finds
+def _best(rest: _Tried, rigid: _Tried, bending: _Tried) -> RigidMotion | None:
+    """The motion that the images speak for, None if for rest; a rigid fit and a bending one may miss what the other
+    finds.
+    """
     best = bending if bending.error < (1 - LEAST_GAIN) * rigid.error else rigid
     return best.motion if best.error < (1 - LEAST_GAIN) * rest.error else None
 
 
 def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
-    """How long `find_motion` will take: a few steps of its short fits are timed."""
-    if not _can_be_found(series, settings):
+    """How long `find_behaviour` will take: a few steps of its longest short fit are timed."""
+    if not _may_move(series, settings):
         return 0.0
-    coarse = series.binned(_binning(series))
-    motion = MOTIONS.get(settings.network.motion, FreeFormMotion)(coarse.shape[2] / 2)
+    coarse, asked = series.binned(_binning(series)), settings.network
+    motion = MOTIONS.get(asked.motion, FreeFormMotion)(coarse.shape[2] / 2)
     pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
-    return pace.fit(STEPS) * (1 if settings.network.motion in MOTIONS else 2.6)  # the fit at rest takes half as long
-
-
-def _can_be_found(series: TiltSeries, settings: Config) -> bool:
-    return _is_looked_for(series, settings) and series.shape[1] // _binning(series) >= FEWEST_Z
+    at_rest = AT_REST * (1 + (asked.change == "auto"))
+    return pace.fit(STEPS) * (1.0 if asked.motion in MOTIONS else 2.0 + at_rest)
 
 
 def _binning(series: TiltSeries) -> int:
     return max(1, round(series.shape[2] / WIDTH_PX))
 
 
-def _is_looked_for(series: TiltSeries, settings: Config) -> bool:
+def _may_move(series: TiltSeries, settings: Config) -> bool:
+    """Whether it is looked what the specimen does: in a single sweep a turn is a tilt."""
     wanted = settings.network.motion
     if wanted == "never" or not NETWORKS[settings.network.name].follows_motion:
         return False
-    return wanted in MOTIONS or not (settings.align.refine or series.one_sweep)
+    allowed = wanted in MOTIONS or not (settings.align.refine or series.one_sweep)
+    return allowed and series.shape[1] // _binning(series) >= FEWEST_Z
 
 
 def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
-    """What `find_motion` had found for the fit that a checkpoint is of, as by `read_checkpoint`: a motion, to be
-    loaded, or None.
+    """The motion that `find_behaviour` had found for the fit that a checkpoint is of, as by `read_checkpoint`, to be
+    loaded; or None.
     """
     named = "network.motion."
     weights = {k.removeprefix(named): v for k, v in saved["state_dict"].items() if k.startswith(named)}

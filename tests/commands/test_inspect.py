@@ -153,7 +153,7 @@ def test_the_next_command_is_whole_and_can_be_pasted(tmp_path, capsys, monkeypat
         "data.pixel_nm=0.5",
         "data.crop=[10,290,20,500]",
         "data.bin=2",
-        "network.rank=1",
+        "network.change=never",
     ]
     assert load_config(words[2:]).data.crop == [10, 290, 20, 500]
 

@@ -10,6 +10,7 @@ import pytest
 
 from dip4d.config.load import load_config
 from dip4d.experiment.budget import Budget
+from dip4d.reconstruction.motion_test import Behaviour
 from tests.helpers import run, same, weights
 
 
@@ -52,8 +53,9 @@ def test_further_fits_take_their_part_of_the_time():
 def test_what_comes_before_the_fit_does_not_starve_it(tmp_path, small, monkeypatch):
     def slow(*arguments, **keys):
         time.sleep(7)  # longer than the budget of the whole run
+        return Behaviour()
 
-    monkeypatch.setattr("dip4d.experiment.run.find_motion", slow)
+    monkeypatch.setattr("dip4d.experiment.run.find_behaviour", slow)
     monkeypatch.setattr("dip4d.experiment.plan.LEAST_STEPS", 1)
     budget = ["train.steps=1000000", "train.max_minutes=0.1", "compare.methods=[]"]
     metrics = run(tmp_path / "run", *small, *budget)

@@ -8,8 +8,7 @@ import pytest
 from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.experiment.inputs import load_data
-from dip4d.reconstruction import motion_test
-from dip4d.reconstruction.motion_test import find_motion, without_rows
+from dip4d.reconstruction.motion_test import Behaviour, _best, _Tried, find_behaviour, without_rows
 from dip4d.reconstruction.networks.free_form import FreeFormMotion
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
@@ -26,52 +25,61 @@ def problem(specimen: str, *more: str) -> tuple[TiltSeries, Split, Config]:
 
 def test_a_motion_is_found_where_there_is_one():
     series, split, config = problem("drift", "simulate.peak_counts=20000")  # at 2000 rounding decides
-    motion = find_motion(series, Split(split.validation_rows, rows_of([7], (14, 30))), settings=config)
+    motion = find_behaviour(series, Split(split.validation_rows, rows_of([7], (14, 30))), settings=config).motion
     turn, travel = motion.between()
     assert turn == pytest.approx(40, abs=4)
     assert float(travel.norm()) == pytest.approx(0.12 * 12, abs=0.7)
-    assert find_motion(series, split, settings=load_config(["network.motion=never"])) is None
+    never = load_config(["network.motion=never"])
+    assert find_behaviour(series, split, settings=never) == Behaviour()
 
 
 def test_a_bending_specimen_is_found_to_bend():
     series, split, config = problem("bending_rod", "simulate.peak_counts=20000", "run.seed=1")
-    motion = find_motion(series, split, settings=config)
+    motion = find_behaviour(series, split, settings=config).motion
     assert isinstance(motion, FreeFormMotion)
     assert motion.largest_move() > 2
 
 
-def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one():
-    errors = {"bending": 0.90, "rest": 1.0, "rigid": 0.93}
+@pytest.mark.parametrize(
+    ("rest", "rigid", "bending", "best"),
+    [
+        (1.0, 0.93, 0.90, RigidMotion),
+        (1.0, 0.93, 0.88, FreeFormMotion),
+        (1.0, 0.93, 1.2, RigidMotion),
+        (1.0, 0.96, 0.93, type(None)),
+        (1.0, 1.1, 0.94, FreeFormMotion),
+        (1.0, 1.1, 0.96, type(None)),
+    ],
+)
+def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one(rest, rigid, bending, best):
+    tried = [_Tried(RigidMotion(8.0), rest), _Tried(RigidMotion(8.0), rigid), _Tried(FreeFormMotion(8.0), bending)]
+    assert type(_best(*tried)) is best
 
-    def tried(kind, *, held=False, **_):
-        name = "rest" if held else "bending" if kind is FreeFormMotion else "rigid"
-        return motion_test._Tried(kind(8.0), errors[name])
 
-    best = lambda **new: type(motion_test._best(tried, callbacks=[])) if not errors.update(new) else None
-    assert best() is RigidMotion
-    assert best(bending=0.88) is FreeFormMotion
-    assert best(bending=1.2) is RigidMotion
-    assert best(rigid=0.96) is type(None)
-    assert best(bending=0.94, rigid=1.1) is FreeFormMotion
-    assert best(bending=0.96, rigid=1.1) is type(None)
+@pytest.mark.parametrize(("specimen", "changes"), [("static", False), ("event", True)])
+def test_what_does_not_change_is_found_to_be_static(specimen, changes):
+    series, split, config = problem(specimen)
+    found = find_behaviour(series, split, settings=config)
+    assert found.changes is changes
+    assert found.settings(config).network.change == ("auto" if changes else "never")
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
     monkeypatch.setattr("dip4d.reconstruction.motion_test._short_fit", None)
     series, split, config = problem("drift", "simulate.scheme=incremental")
-    assert find_motion(series, split, settings=config) is None
+    assert find_behaviour(series, split, settings=config) == Behaviour()
 
 
 @pytest.mark.parametrize("argument", ["network=voxels", "align.refine=true"])
 def test_no_motion_is_looked_for_where_none_can_be_followed(monkeypatch, argument):
     monkeypatch.setattr("dip4d.reconstruction.motion_test._short_fit", None)
     series, split, config = problem("drift", argument)
-    assert find_motion(series, split, settings=config) is None
+    assert find_behaviour(series, split, settings=config) == Behaviour()
 
 
 def test_a_change_is_not_taken_for_a_motion():
     series, split, config = problem("alloying")
-    assert find_motion(series, split, settings=config) is None
+    assert find_behaviour(series, split, settings=config) == Behaviour()
 
 
 def test_validation_rows_do_not_tell_the_motion():

@@ -26,12 +26,13 @@ def build(problem: Problem) -> OrthosliceNetwork:
     windows = n.windows if n.use_row and motion is None else 0
     octaves = octaves_of_z(n_z, n.z_detail_px)
     materials = n.materials if motion is None else 1
-    maps = materials * n.rank
+    rank = 1 if n.change == "never" else n.rank
+    maps = materials * rank
     decoder = Decoder(problem.slice_shape, maps, n_z=n_z, images=windows, channels=n.channels, octaves=octaves)
     tau = torch.from_numpy(problem.series.tau)
     specimen = BoundedLowRank(
         decoder,
-        n.rank,
+        rank,
         damping=n.damping,
         intensity_bound=problem.intensity_bound,
         time_warp=TimeWarp(tau) if n.time_warp else None,
