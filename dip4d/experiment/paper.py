@@ -68,8 +68,8 @@ CASES = (
         "Au in liquid",
         (  # as configs/emat_liquid.yaml
             "data.tilt_axis=y", "data.crop=[64,160,16,240]", "data.bin=3", "data.test_images=0.2",
-            "data.test_images_in_a_row=5", "network.change=never", "network.intensity_bound=9.5", "network.motion=never",
-            "train.steps=800", "train.max_minutes=12",
+            "data.test_images_in_a_row=5", "network.change=never", "network.motion=never",
+            "network.intensity_bound=9.5", "train.steps=800", "train.max_minutes=12",
         ),
         quick=("data.bin=6", "network.intensity_bound=19", "train.steps=400", *_SHORT),
         files=("emat_liquid_N6.mrc",),

@@ -86,9 +86,9 @@ def find_behaviour(
         motion = tried(MOTIONS[settings.network.motion], callbacks=callbacks).motion
         return Behaviour(motion=_at_full_size(motion, series))
     rest = tried(RigidMotion, held=True, callbacks=callbacks)
-    if settings.network.change == "auto":
-        if tried(RigidMotion, held=True, change="never").error < AS_GOOD * rest.error:
-            return Behaviour(changes=False)
+    static = lambda: tried(RigidMotion, held=True, change="never")
+    if settings.network.change == "auto" and static().error < AS_GOOD * rest.error:
+        return Behaviour(changes=False)
     motion = _best(rest, tried(RigidMotion), tried(FreeFormMotion))
     if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
         return Behaviour()
