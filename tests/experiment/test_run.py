@@ -19,6 +19,7 @@ from dip4d.experiment.callbacks import Movie
 from dip4d.io import open_volumes
 from dip4d.measures.image_quality import psnr, ssim
 from dip4d.reconstruction.module import DIP4D
+from dip4d.reconstruction.motion_test import Behaviour
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.reconstruction.split import choose_test_images
@@ -127,6 +128,21 @@ def test_a_moving_run_goes_on_exactly(tmp_path, small, monkeypatch, kind):
     monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 10)
     small += [f"network.motion={kind}", *MOVING, "train.checkpoint_seconds=0.1", "train.steps=20"]
     run(tmp_path / "whole", *small)
+    interrupt(monkeypatch, step=13)
+    with pytest.raises(StopNowError):
+        run(tmp_path / "parts", *small)
+    run(tmp_path / "parts", "run.resume=true")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_static_specimen_stands_still_and_goes_on_exactly(tmp_path, small, monkeypatch, logged):
+    monkeypatch.setattr("dip4d.experiment.run.find_behaviour", lambda *_, **__: Behaviour(changes=False))
+    small += ["simulate.specimen=static", "compare.methods=[]", "train.checkpoint_seconds=0.1", "train.steps=20"]
+    run(tmp_path / "whole", *small)
+    assert "does not change" in "".join(r.getMessage() for r in logged)
+    movie = open_volumes(tmp_path / "whole" / "volumes.ome.tif")
+    assert np.array_equal(movie[0], movie[-1])
+    assert "change: never" in (tmp_path / "whole" / "config.yaml").read_text()
     interrupt(monkeypatch, step=13)
     with pytest.raises(StopNowError):
         run(tmp_path / "parts", *small)

@@ -23,7 +23,8 @@ def problem(specimen: str, *more: str) -> tuple[TiltSeries, Split, Config]:
     return series, Split(choose_validation_rows((14, 30), 0.05, seed=0)), config
 
 
-def test_a_motion_is_found_where_there_is_one():
+def test_a_motion_is_found_where_there_is_one(monkeypatch):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 200)
     series, split, config = problem("drift", "simulate.peak_counts=20000")  # at 2000 rounding decides
     motion = find_behaviour(series, Split(split.validation_rows, rows_of([7], (14, 30))), settings=config).motion
     turn, travel = motion.between()
@@ -33,7 +34,8 @@ def test_a_motion_is_found_where_there_is_one():
     assert find_behaviour(series, split, settings=never) == Behaviour()
 
 
-def test_a_bending_specimen_is_found_to_bend():
+def test_a_bending_specimen_is_found_to_bend(monkeypatch):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 200)
     series, split, config = problem("bending_rod", "simulate.peak_counts=20000", "run.seed=1")
     motion = find_behaviour(series, split, settings=config).motion
     assert isinstance(motion, FreeFormMotion)
@@ -44,11 +46,12 @@ def test_a_bending_specimen_is_found_to_bend():
     ("rest", "rigid", "bending", "best"),
     [
         (1.0, 0.93, 0.90, RigidMotion),
-        (1.0, 0.93, 0.88, FreeFormMotion),
+        (1.0, 0.93, 0.87, FreeFormMotion),
+        (1.0, 0.90, 0.86, RigidMotion),
         (1.0, 0.93, 1.2, RigidMotion),
         (1.0, 0.96, 0.93, type(None)),
-        (1.0, 1.1, 0.94, FreeFormMotion),
-        (1.0, 1.1, 0.96, type(None)),
+        (1.0, 1.1, 0.87, FreeFormMotion),
+        (1.0, 1.1, 0.89, type(None)),
     ],
 )
 def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one(rest, rigid, bending, best):
@@ -56,12 +59,12 @@ def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one(rest, rigid, ben
     assert type(_best(*tried)) is best
 
 
-@pytest.mark.parametrize(("specimen", "changes"), [("static", False), ("event", True)])
-def test_what_does_not_change_is_found_to_be_static(specimen, changes):
-    series, split, config = problem(specimen)
+def test_what_does_not_change_is_found_to_be_static(monkeypatch):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 150)
+    series, split, config = problem("static")
     found = find_behaviour(series, split, settings=config)
-    assert found.changes is changes
-    assert found.settings(config).network.change == ("auto" if changes else "never")
+    assert found == Behaviour(changes=False)
+    assert (config.network.change, found.settings(config).network.change) == ("auto", "never")
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
@@ -77,7 +80,8 @@ def test_no_motion_is_looked_for_where_none_can_be_followed(monkeypatch, argumen
     assert find_behaviour(series, split, settings=config) == Behaviour()
 
 
-def test_a_change_is_not_taken_for_a_motion():
+def test_a_change_is_not_taken_for_a_motion(monkeypatch):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 150)
     series, split, config = problem("alloying")
     assert find_behaviour(series, split, settings=config) == Behaviour()
 
