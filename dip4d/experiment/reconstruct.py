@@ -80,28 +80,26 @@ def reconstruct(
     """
     began = time.monotonic()
     series = _series_of(series, angles_deg, times_s=times_s, pixel_nm=pixel_nm)
-    if (np.diff(series.times_s) < 0).any():
-        raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
     config = _config_of(keys, max_minutes=max_minutes, steps=steps)
     _check(series, truth)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
-        budget = Budget.of(config)
-        split, seconds = split_of(config, series), budget.align_seconds
+        budget, split = Budget.of(config), split_of(config, series)
+        seconds = budget.align_seconds
         aligned, shifts = align_if_jittery(series, config.align, test_images=split.test_images, seconds=seconds)
-        inputs = Inputs(aligned, truth, shifts)
         statistics = statistics_of(split.seen(aligned), config.network.intensity_bound, device=device_of(config))
-        behaviour = find_behaviour(aligned, split, settings=config, budget=budget.motion_test)
-        config = behaviour.settings(config)
+        found = find_behaviour(aligned, split, settings=config, budget=budget.motion_test)
+        config = found.settings(config)
         done = fit(
             aligned,
             split,
             settings=config,
             statistics=statistics,
-            motion=behaviour.motion,
+            motion=found.motion,
             budget=None if max_minutes is None else FitTime(60 * max_minutes, began),
             callbacks=[*_shown(progress), *callbacks],
         )
+    inputs = Inputs(aligned, truth, shifts)
     return Reconstruction(done, inputs, config=config, statistics=statistics, seconds=time.monotonic() - began)
 
 
@@ -286,6 +284,8 @@ def _shown(progress: bool) -> list[L.Callback]:
 
 def _check(series: TiltSeries, truth: np.ndarray | None) -> None:
     """Raises InputError for what cannot be reconstructed, and for a truth of another shape; warns of a background."""
+    if (np.diff(series.times_s) < 0).any():
+        raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
     check_series(series)
     if np.ptp(series.times_s) == 0:
         raise InputError(f"all times_s are {series.times_s[0]:g}: give the second of each image", argument="times_s")

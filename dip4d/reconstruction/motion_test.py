@@ -90,7 +90,7 @@ def find_behaviour(
     static = lambda: tried(RigidMotion, held=True, change="never")
     if settings.network.change == "auto" and static().error < AS_GOOD * rest.error:
         return Behaviour(changes=False)
-    motion = _best(rest, tried(RigidMotion), tried(FreeFormMotion))
+    motion = _best(rest, rigid=tried(RigidMotion), bending=tried(FreeFormMotion))
     if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
         return Behaviour()
     return Behaviour(motion=_at_full_size(motion, series))
@@ -125,7 +125,7 @@ def _tried(
     return _Tried(motion, _short_fit(series, motion, settings=settings, **how))
 
 
-def _best(rest: _Tried, rigid: _Tried, bending: _Tried) -> RigidMotion | None:
+def _best(rest: _Tried, *, rigid: _Tried, bending: _Tried) -> RigidMotion | None:
     """The motion that the images speak for, None if for rest; each of both may miss what the other finds."""
     if bending.error < min((1 - LEAST_GAIN) * rigid.error, (1 - LEAST_BEND) * rest.error):
         return bending.motion

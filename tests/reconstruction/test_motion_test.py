@@ -55,8 +55,8 @@ def test_a_bending_specimen_is_found_to_bend(monkeypatch):
     ],
 )
 def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one(rest, rigid, bending, best):
-    tried = [_Tried(RigidMotion(8.0), rest), _Tried(RigidMotion(8.0), rigid), _Tried(FreeFormMotion(8.0), bending)]
-    assert type(_best(*tried)) is best
+    tried = {"rigid": _Tried(RigidMotion(8.0), rigid), "bending": _Tried(FreeFormMotion(8.0), bending)}
+    assert type(_best(_Tried(RigidMotion(8.0), rest), **tried)) is best
 
 
 def test_what_does_not_change_is_found_to_be_static(monkeypatch):

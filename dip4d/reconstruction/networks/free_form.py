@@ -28,7 +28,7 @@ class FreeFormMotion(RigidMotion):
         points = CELLS + 3
         self.bend = nn.Parameter(torch.zeros(WAVES, 3, points, points, points), requires_grad=not held)
 
-    def displacement(self, tau: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
+    def displacement(self, tau: Tensor, *, z: Tensor, y: Tensor, x: Tensor) -> Tensor:
         """By how much further inside its own frame the specimen has what is seen at a place, pixels (x, y, z):
         (n, P, Y, X, 3).
 
@@ -47,7 +47,7 @@ class FreeFormMotion(RigidMotion):
     def bent(self, tau: Tensor) -> Tensor:
         """By how many pixels a point inside is displaced at most at tau (n,), against the mean of the points: (n,)."""
         place = torch.linspace(*INSIDE, 5).to(self.turn)
-        displaced = self.displacement(tau, place.expand(len(tau), -1), place, place).flatten(1, 3)
+        displaced = self.displacement(tau, z=place.expand(len(tau), -1), y=place, x=place).flatten(1, 3)
         return (displaced - displaced.mean(1, keepdim=True)).norm(dim=-1).amax(1)
 
     @torch.no_grad()

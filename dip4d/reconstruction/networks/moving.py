@@ -118,8 +118,9 @@ class Moving(OrthosliceNetwork):
         back = (travel[..., None] * rotation).sum(-2)[:, None, None, None]
         own = (planes_z * along_z - back) + y * along_y + x * along_x  # (n, P, Y, X, 3)
         along = lambda pixels, count: pixels.flatten() / max(count - 1, 1) + 0.5
+        place = {"z": z / max(self.n_z - 1, 1), "y": along(y, height), "x": along(x, width)}
         with no_autocast(z.device):
-            bent = self.motion.displacement(times, z / max(self.n_z - 1, 1), along(y, height), along(x, width))
+            bent = self.motion.displacement(times, **place)
         own = own if bent is None else own + bent
         vector = lambda *numbers: torch.stack([z.new_full((), n) for n in numbers])  # a copy from the CPU would wait
         own = own + vector((width - 1) / 2, (height - 1) / 2, (self.n_z - 1) / 2 + self.margin)

@@ -36,7 +36,7 @@ class RigidMotion(nn.Module):
         turn, travel = (PACE * (basis * v).sum(-2) for v in (self.turn, self.travel))  # as sums, which nothing rounds
         return rotations(turn), travel * (self.half_width / 3)  # turn: (n, 3), axis times angle, radians
 
-    def displacement(self, tau: Tensor, z: Tensor, y: Tensor, x: Tensor) -> Tensor | None:
+    def displacement(self, tau: Tensor, *, z: Tensor, y: Tensor, x: Tensor) -> Tensor | None:
         """What is displaced besides, as of `FreeFormMotion`: nothing."""
 
     def bent(self, tau: Tensor) -> Tensor | None:

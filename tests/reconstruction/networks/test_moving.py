@@ -162,7 +162,7 @@ def test_what_bends_is_seen_where_its_displacement_says(axis):
     along = torch.linspace(-1, 1, CELLS + 3)  # a displacement along x, y or z that grows along z: a shear
     with torch.no_grad():
         motion.bend[0, axis] = 0.1 * along[:, None, None]
-        moved = motion.displacement(tau, places["z"][None], places["y"], places["x"])[0]  # (Z, Y, X, 3)
+        moved = motion.displacement(tau, **places | {"z": places["z"][None]})[0]  # (Z, Y, X, 3)
     assert moved[..., [a for a in range(3) if a != axis]].abs().max() == 0
     torch.testing.assert_close(moved[:, 0, 0, axis], moved[:, 5, 9, axis])
     assert (moved[:, 0, 0, axis].diff() * torch.sign(moved[-1, 0, 0, axis]) > 0).all()
