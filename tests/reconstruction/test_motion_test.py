@@ -68,14 +68,14 @@ def test_what_does_not_change_is_found_to_be_static(monkeypatch):
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
-    monkeypatch.setattr("dip4d.reconstruction.motion_test._short_fit", None)
+    monkeypatch.setattr("dip4d.reconstruction.motion_test._tried", None)
     series, split, config = problem("drift", "simulate.scheme=incremental")
     assert find_behaviour(series, split, settings=config) == Behaviour()
 
 
 @pytest.mark.parametrize("argument", ["network=voxels", "align.refine=true"])
 def test_no_motion_is_looked_for_where_none_can_be_followed(monkeypatch, argument):
-    monkeypatch.setattr("dip4d.reconstruction.motion_test._short_fit", None)
+    monkeypatch.setattr("dip4d.reconstruction.motion_test._tried", None)
     series, split, config = problem("drift", argument)
     assert find_behaviour(series, split, settings=config) == Behaviour()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -216,7 +218,7 @@ class BoundedLowRank(OrthosliceNetwork):
         super().__init__()
         self.decoder, self.time_warp, self.windows, self.materials = decoder, time_warp, windows, materials
         self.register_buffer("order", torch.arange(rank).float(), persistent=False)
-        self.damping = damping
+        self.damping, self.stands_still = damping, False
         self.log_bound = nn.Parameter(torch.tensor(math.log(intensity_bound)))
         self.log_shares = nn.Parameter(UNEVEN * torch.arange(materials).float()) if materials > 1 else None
 
@@ -244,10 +246,21 @@ class BoundedLowRank(OrthosliceNetwork):
         of = drawn if draw else drawn_if_needed
         return cast(Layers, [of(material) for material in self.factors(features, tau)])
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Inside, the same orthoslices at all times: the maps of the constant function alone."""
+        self.stands_still = True
+        try:
+            yield
+        finally:
+            self.stands_still = False
+
     def factors(self, features: Tensor, tau: Tensor) -> list[Factors]:
         """Those of each material in the orthoslices of `render`."""
         own = tau if self.time_warp is None else self.time_warp(tau)
         psi = torch.cos(math.pi * self.order * own[..., None]) / (1 + self.damping * self.order)  # (B, n, K)
+        if self.stands_still:
+            psi = psi * (self.order == 0)
         bound = self.log_bound.exp()
         bounds = [bound] if self.log_shares is None else (bound * self.log_shares.softmax(0)).unbind()
         maps = features.chunk(self.materials, dim=1)

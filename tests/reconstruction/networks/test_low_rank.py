@@ -108,3 +108,14 @@ def test_voxel_maps_begin_as_the_volume_they_are_given():
     maps = VoxelMaps(volume, 1, intensity_bound=1.0)
     halfway, ends = maps(torch.tensor([1.5]), None), maps(torch.tensor([1.0, 2.0]), None)
     torch.testing.assert_close(halfway[0], ends.mean(0))
+
+
+def test_standing_still_it_draws_the_same_at_all_times():
+    net = network(materials=2)
+    features, tau = net.features(torch.tensor([3.0]), None), torch.linspace(0, 1, 5)[None]
+    moving = net.render(features, tau)
+    with net.standing_still():
+        still = net.render(features, tau)
+    assert torch.equal(still, still[:, :1].expand_as(still))
+    assert not torch.equal(moving, still)
+    assert torch.equal(net.render(features, tau), moving)
