@@ -52,10 +52,12 @@ class Behaviour:
     motion: RigidMotion | None = None
 
     def settings(self, config: Config) -> Config:
-        """Those of the fit: of a specimen that does not change, a movie that stands still."""
+        """Those of the fit: of a specimen that does not change, a movie that stands still. With them, nothing is looked
+        for again.
+        """
         if self.changes:
             return config
-        return dataclasses.replace(config, network=dataclasses.replace(config.network, change="never"))
+        return dataclasses.replace(config, network=dataclasses.replace(config.network, change="never", motion="never"))
 
 
 def find_behaviour(

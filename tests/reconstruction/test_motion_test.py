@@ -65,6 +65,7 @@ def test_what_does_not_change_is_found_to_be_static(monkeypatch):
     found = find_behaviour(series, split, settings=config)
     assert found == Behaviour(changes=False)
     assert (config.network.change, found.settings(config).network.change) == ("auto", "never")
+    assert find_behaviour(series, split, settings=found.settings(config)) == Behaviour()
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
