@@ -11,7 +11,7 @@ from dip4d.reconstruction.schedule import FitTime
 
 FIT_SHARE = 0.6  # of the time is the fit's, however long what comes before it took
 ALIGN_SHARE = 0.1  # may go into the alignment of the images,
-MOTION_SHARE = 0.035  # into each of the short fits that look for a motion,
+MOTION_SHARE = 0.033  # into each of the three short fits that look for a motion,
 SEARCH_SHARE = 0.06  # into the choice of the settings of all conventional methods, and again into their errors,
 SCORING_SHARE = 0.05  # and into scoring them; what is left is for writing,
 FIRST_LOOK_SHARE = 0.01  # and for the SIRT that is looked at before the fit

@@ -39,7 +39,7 @@ def test_the_shares_leave_time_for_alignment_and_writing():
     budget = Budget.of(load_config(["train.max_minutes=10"]), methods=3)
     assert budget.fit.began is None  # its time begins with its first step
     assert budget.fit.seconds >= 0.6 * 600
-    side = 2 * budget.motion_test.seconds + 3 * (2 * budget.search_seconds + budget.scoring_seconds)
+    side = 3 * budget.motion_test.seconds + 3 * (2 * budget.search_seconds + budget.scoring_seconds)
     assert budget.fit.seconds + side + budget.align_seconds <= 0.97 * 600 + 1e-9
     assert budget.minutes_for(budget.fit.seconds) == pytest.approx(10)
 
