@@ -53,12 +53,14 @@ class FreeFormMotion(RigidMotion):
     @torch.no_grad()
     def largest_move(self) -> float:
         """By how many pixels a point half-way to the border is moved at most, by turn, travel or bending."""
-        return max(super().largest_move(), float(self.bent(torch.linspace(0, 1, 33).to(self.turn)).max()))
+        return max(super().largest_move(), self._most_bent())
 
     def describe(self) -> str:
         """In words: from the first image to the last, and at most."""
-        bent = self.bent(torch.linspace(0, 1, 33).to(self.turn)).max()
-        return f"{super().describe()}, and bends by up to {float(bent):.1f} pixels"
+        return f"{super().describe()}, and bends by up to {self._most_bent():.1f} pixels"
+
+    def _most_bent(self) -> float:
+        return float(self.bent(torch.linspace(0, 1, 33).to(self.turn)).max())
 
 
 MOTIONS: dict[str, type[RigidMotion]] = {"rigid": RigidMotion, "free_form": FreeFormMotion}  # by `network.motion`
