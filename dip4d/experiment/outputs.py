@@ -306,7 +306,7 @@ def save_shifts(folder: Path, found: Shifts, *, config: Config) -> None:
 
 def save_motion(folder: Path, done: Fit) -> None:
     """How the specimen moves, at the time of every image: motion.csv, and a line; none if it is at rest."""
-    motion, data = done.module.network.rigid_motion(), done.data
+    motion, data = done.module.network.learned_motion(), done.data
     if motion is None:
         return
     tau = data.tau.to(done.module.device)

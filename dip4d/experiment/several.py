@@ -22,7 +22,7 @@ from dip4d.conventional.series import SeriesStatistics
 from dip4d.errors import InputError
 from dip4d.experiment.callbacks import Checkpoints
 from dip4d.reconstruction.fit import Fit, fit
-from dip4d.reconstruction.networks.free_form import motion_of_kind
+from dip4d.reconstruction.networks.free_form import motion_with
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split
 from dip4d.run_folder import CONFIG
@@ -95,10 +95,7 @@ def follow() -> Path:
     handed = torch.load(folder / HANDED_OVER, weights_only=True)
     arrays = {name: value.numpy() for name, value in handed["arrays"].items()}
     series = TiltSeries(**arrays)
-    motion = None
-    if handed["motion"] is not None:
-        motion = motion_of_kind(handed["motion"], series.shape[2] / 2)
-        motion.load_state_dict(handed["motion"])
+    motion = None if handed["motion"] is None else motion_with(handed["motion"], series.shape[2] / 2)
     L.seed_everything(config.run.seed, verbose=False)
     train = dataclasses.replace(config.train, steps=handed["steps"])
     fit(

@@ -18,7 +18,7 @@ from torch import Tensor
 from dip4d.config.schema import Config
 from dip4d.reconstruction.fit import ONE_DEVICE, fit
 from dip4d.reconstruction.networks import NETWORKS
-from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_of_kind
+from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_with
 from dip4d.reconstruction.networks.moving import Moving
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.schedule import FitTime
@@ -101,14 +101,14 @@ def find_behaviour(
 
 def _at_full_size(motion: RigidMotion, series: TiltSeries) -> RigidMotion:
     """That of binned images: turns, and displacements in parts of the width, are those of any binning."""
-    found = type(motion)(series.shape[2] / 2)
-    found.load_state_dict(motion.state_dict())
-    return found
+    return motion_with(motion.state_dict(), series.shape[2] / 2)
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """A short fit: the motion that it found, its validation error, and that of its movie standing still."""
+    """A short fit: the motion that it found, its validation error, and, of one at rest, that of its movie standing
+    still.
+    """
 
     motion: RigidMotion
     error: float
@@ -146,12 +146,10 @@ def _may_move(series: TiltSeries, settings: Config) -> bool:
 
 
 def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
-    """The motion that `find_behaviour` had found for the fit that a checkpoint is of, as by `read_checkpoint`, to be
-    loaded; or None.
-    """
+    """That of the fit that a checkpoint is of, as by `read_checkpoint`; None if at rest."""
     named = "network.motion."
     weights = {k.removeprefix(named): v for k, v in saved["state_dict"].items() if k.startswith(named)}
-    return motion_of_kind(weights, series.shape[2] / 2) if weights else None
+    return motion_with(weights, series.shape[2] / 2) if weights else None
 
 
 def _tried(
@@ -165,14 +163,16 @@ def _tried(
 ) -> _Tried:
     """A short fit with a motion of a kind, or held at rest."""
     motion = kind(series.shape[2] / 2, held=held)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng():  # also around the judging, whose batches draw: the fit to come begins as without it
         torch.manual_seed(settings.run.seed)
         split, short = _short_split(series, settings), _short_settings(settings)
         done = fit(series, split, settings=short, motion=motion, budget=budget, callbacks=callbacks)
-    module, specimen = done.module, cast(Moving, done.module.network).specimen
-    error = module.validation_error(done.data)
-    with specimen.standing_still():
-        return _Tried(motion, error, module.validation_error(done.data))
+        module = done.module
+        error = module.validation_error(done.data)
+        if not held:
+            return _Tried(motion, error)
+        with cast(Moving, module.network).specimen.standing_still():
+            return _Tried(motion, error, module.validation_error(done.data))
 
 
 def _short_split(series: TiltSeries, settings: Config) -> Split:

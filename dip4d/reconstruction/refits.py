@@ -95,4 +95,4 @@ def _settings(settings: Config, *, steps: int, seed: int) -> Config:
 
 def motion_copy(module: DIP4D) -> RigidMotion | None:
     """A copy of the motion that a fit has found, for another to start from; None if its specimen is at rest."""
-    return copy.deepcopy(module.network.rigid_motion())
+    return copy.deepcopy(module.network.learned_motion())

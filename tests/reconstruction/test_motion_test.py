@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dip4d.config.load import load_config
 from dip4d.config.schema import Config
@@ -62,8 +63,10 @@ def test_a_bending_motion_has_to_be_worth_more_than_a_rigid_one(rest, rigid, ben
 def test_what_does_not_change_is_found_to_be_static(monkeypatch):
     monkeypatch.setattr("dip4d.reconstruction.motion_test.STEPS", 150)
     series, split, config = problem("static")
+    before = torch.random.get_rng_state()
     found = find_behaviour(series, split, settings=config)
     assert found == Behaviour(changes=False)
+    assert torch.equal(torch.random.get_rng_state(), before)  # the fit begins as without
     assert (config.network.change, found.settings(config).network.change) == ("auto", "never")
     assert find_behaviour(series, split, settings=found.settings(config)) == Behaviour()
 

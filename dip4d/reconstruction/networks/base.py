@@ -72,8 +72,8 @@ class OrthosliceNetwork(nn.Module, ABC):
         """The intensity per voxel above which it draws nothing, where it learns one."""
         return None
 
-    def rigid_motion(self) -> RigidMotion | None:
-        """The motion of the specimen as a whole, where the network learns one."""
+    def learned_motion(self) -> RigidMotion | None:
+        """The motion of the specimen, rigid or bending, where the network learns one."""
         return None
 
 

@@ -66,13 +66,15 @@ class FreeFormMotion(RigidMotion):
 MOTIONS: dict[str, type[RigidMotion]] = {"rigid": RigidMotion, "free_form": FreeFormMotion}  # by `network.motion`
 
 
-def motion_of_kind(weights: Mapping[str, Tensor], half_width: float) -> RigidMotion:
-    """A motion, at none, of the kind that has such weights.
+def motion_with(weights: Mapping[str, Tensor], half_width: float) -> RigidMotion:
+    """The motion, of the kind that has such weights, with them.
 
     weights: by their names.
     half_width: of the volume, pixels.
     """
-    return (FreeFormMotion if "bend" in weights else RigidMotion)(half_width)
+    motion = (FreeFormMotion if "bend" in weights else RigidMotion)(half_width)
+    motion.load_state_dict(weights)
+    return motion
 
 
 def splines(place: Tensor) -> Tensor:

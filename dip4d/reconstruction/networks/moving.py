@@ -55,7 +55,7 @@ class Moving(OrthosliceNetwork):
     def learned_bound(self) -> float:
         return self.specimen.learned_bound()
 
-    def rigid_motion(self) -> RigidMotion:
+    def learned_motion(self) -> RigidMotion:
         return self.motion
 
     def features(self, z: Tensor, images: tuple[Tensor, ...] | None) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ def test_a_network_that_says_nothing_more_is_shown_no_rows_has_no_motion_and_is_
     network = Grey(Problem(load_config([]).network, series, series, 1.0))
     assert network.windows == 0
     assert not network.draws_whole_specimen
-    assert network.rigid_motion() is None
+    assert network.learned_motion() is None
     assert not list(network.muon_matrices())
     layers = network.layers(torch.zeros(1), torch.rand(1, 3))
     assert len(layers) == 1
