@@ -6,14 +6,14 @@
 --small     the whole matrix, 48 x 48 x 24 voxels, 60 frames, 2 minutes a fit
 --standard  64^3 voxels, 100 frames, 10 minutes a fit: four specimens, ours beside its closest rivals
 --full      128^3 voxels, 100 frames, 5 minutes a fit, and the noise-free nanocage at 100^3: for a GPU
---hard      sharp specimens of other kinds, of the size of --small, with seeds of their own. Those of the families B,
-            which nothing is tuned on; --families A: those for development
+--hard      sharp specimens of other kinds, of the size of --small, with seeds of their own and no clock. Those of the
+            families B, which nothing is tuned on; --families A: those for development
 --camera    two specimens through a camera with each of its faults, and with all of them
 --list      says what would be computed; --draw: only the table and the figure
 --only      only cases whose name contains all these words; --again: compute them although they are there already
 
 What is computed is kept in results/quality-<size>.json, case by case, and not computed again. At the end, or at once
-with --draw, the table and the figure are made from it. All networks get the same time on the same data; settings were
+with --draw, the table and the figure are made from it. Of a part with a time, all networks get it; settings were
 found on seeds 1 to 3, the seeds here are others. Conventional methods run at their best settings against the truth.
 """
 
@@ -75,18 +75,19 @@ CAMERAS: dict[str, dict[str, float]] = {  # faults of a realistic strength
 CAMERAS["all"] = {name: strength for faults in CAMERAS.values() for name, strength in faults.items()}
 BEGINNING = 0.05  # of the frames, in which many specimens change fastest
 LOOKS, LOOKED_AT = 8, 12  # how often the quality is measured during a fit, and on how many frames
+PAUSE = 15.0  # seconds between two looks at a fit that no clock ends
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the cases of a part are: voxels across and along the axis, images, seconds of a fit; what conventional
-    methods try, and settings of the fits.
+    """How large the cases of a part are: voxels across and along the axis, images, seconds of a fit (None: each network
+    has the steps that it needs); what conventional methods try, and settings of the fits.
     """
 
     size: int
     n_z: int
     frames: int
-    seconds: float
+    seconds: float | None
     windows: tuple[int, ...] = tuple(Config().compare.windows)
     iterations: int = Config().compare.iterations
     settings: dict[str, Any] = field(default_factory=dict)
@@ -94,7 +95,7 @@ class Size:
 
 SIZES = {
     "small": Size(48, 24, 60, 120, (5, 10, 20, 30, 40)),
-    "hard": Size(48, 24, 60, 120, (5, 10, 20, 30, 40)),
+    "hard": Size(48, 24, 60, None, (5, 10, 20, 30, 40)),
     "standard": Size(64, 64, 100, 480),
     "full": Size(128, 128, 100, 300),
     "cage": Size(100, 100, 100, 600),
@@ -181,8 +182,8 @@ def cases(part: str, family: str = "B") -> list[Case]:
 class Looks(L.Callback):
     """Measures the quality now and then during a fit, off its clock, on evenly spread frames, and at its end."""
 
-    def __init__(self, truth: np.ndarray, seconds: float) -> None:
-        self.truth, self.next, self.pause = truth, 0.0, seconds / LOOKS
+    def __init__(self, truth: np.ndarray, seconds: float | None) -> None:
+        self.truth, self.next, self.pause = truth, 0.0, seconds / LOOKS if seconds else PAUSE
         self.frames = evenly(len(truth), LOOKED_AT)
         self.curve: list[dict[str, float]] = []
 
@@ -226,7 +227,7 @@ def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Ite
     looks = Looks(truth, size.seconds)
     movie = dip4d.reconstruct(
         series,
-        max_minutes=size.seconds / 60,
+        max_minutes=size.seconds and size.seconds / 60,
         progress=False,
         callbacks=[looks],
         network=case.method.removesuffix(MATCHED),
