@@ -63,7 +63,7 @@ def _paper(a: argparse.Namespace) -> int:
 
 def _report(arguments: argparse.Namespace) -> None:
     from dip4d.commands.twin import twin_of
-    from dip4d.experiment.measures import measure_if_missing
+    from dip4d.experiment.measures import measure_if_stale
     from dip4d.report.movie import check_movie, write_mp4
     from dip4d.report.run_report import summarise
 
@@ -73,7 +73,7 @@ def _report(arguments: argparse.Namespace) -> None:
     for run in arguments.runs:
         if arguments.twin:
             twin_of(run)
-        measure_if_missing(run)
+        measure_if_stale(run)
     drawn = summarise(arguments.runs, look)
     if arguments.movie:
         drawn += [write_mp4(path, fps=arguments.fps, size=size) for path in arguments.runs]

@@ -35,14 +35,14 @@ def twin_of(folder: Path, *, refits: int = 3, resolution: bool = True) -> None:
     """Does the twin experiment of a run, measures it again, and prints what was found. Raises InputError."""
     import torch
 
-    from dip4d.experiment.measures import measure_if_missing
+    from dip4d.experiment.measures import measure_if_stale
     from dip4d.experiment.quiet import quiet_lightning
     from dip4d.experiment.twin import twin
     from dip4d.reconstruction.progress_line import ProgressLine
 
     with quiet_lightning(), torch.random.fork_rng():
         told = twin(folder, refits=refits, marks=resolution, callbacks=[ProgressLine()])
-    measure_if_missing(folder)
+    measure_if_stale(folder)
     print("\n".join(lines_of(told)))
 
 

@@ -66,13 +66,20 @@ def write_measures(
     return {"time_s": times_s} | columns
 
 
-def measure_if_missing(folder: Path) -> None:
-    """Writes measures.csv of a run that has volumes, but not that: one of an earlier version, say."""
-    there, table = all((folder / name).exists() for name in (CONFIG, VOLUMES)), folder / MEASURES
-    stale = not table.exists() or ((folder / TWIN).exists() and table.stat().st_mtime < (folder / TWIN).stat().st_mtime)
-    if there and stale:
+def measure_if_stale(folder: Path) -> None:
+    """Writes measures.csv of a run that has volumes, but not that, or whose configuration was changed since, as by
+    `evaluate.elements`, or that has a twin since.
+    """
+    if all((folder / name).exists() for name in (CONFIG, VOLUMES)) and _stale(folder):
         config = load_config([str(folder / CONFIG)])
         write_measures(folder, config=config, truth=truth_of_run(config))
+
+
+def _stale(folder: Path) -> bool:
+    table, made_from = folder / MEASURES, (folder / CONFIG, folder / TWIN)
+    if not table.exists():
+        return True
+    return any(path.stat().st_mtime > table.stat().st_mtime for path in made_from if path.exists())
 
 
 def truth_of_run(config: Config) -> np.ndarray | None:
