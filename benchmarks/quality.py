@@ -21,15 +21,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
 
 from common import RESULTS, environment
+from quality_cases import CAMERAS, NETWORKS, SIZES, Case, cases
+from quality_tables import draw, hard_table, table
 
 # isort: split
 import lightning as L
@@ -47,136 +46,14 @@ from dip4d.measures.time_rank import time_rank
 from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.split import choose_split
-from dip4d.simulation.hard_specimens import FAMILIES, HARD
+from dip4d.simulation.hard_specimens import FAMILIES
 from dip4d.tilt_series import TiltSeries
 
-MAIN = ("nanostar", "alloying", "nanostar_alloying")
-ALL = (*MAIN, "nanocage", "sintering", "drift", "event", "growth")
-SPECIMENS = (*ALL, "static", *HARD)  # in the order of tables
-NETWORKS = ("dip", "voxels", "voxels_matched", "tddip", "dipster")
-CONVENTIONAL = ("sirt_whole", "sirt_window", "sirt_frozen", "tv_window", "tv_frozen", "sttv")
-METHODS = (*NETWORKS, *CONVENTIONAL)
-COLOURS = ("#c1121f", "#2a9d8f", "#1b6b62", "#7b2cbf", "#e09f3e", "#adb5bd", "#669bbc", "#003049", "#6a994e", "#386641",
-           "#9c6644")  # fmt: skip
 MATCHED = "_matched"  # of a network with the rank and the time warp of ours; and smooth along z as along y and x
 AS_OURS = {f"network.{name}": getattr(Config().network, name) for name in ("rank", "damping", "time_warp")}
 AS_OURS["train.tv_z"] = load_config(["network=voxels"]).train.tv_space
-RIVALS = ("sirt_frozen", "tv_frozen", "tv_window", "sttv", "voxels_matched", "voxels")
-SEEDS = (11, 12, 13)
-HARD_SEEDS = {"A": (21, 22), "B": (31, 32)}
-CAMERAS: dict[str, dict[str, float]] = {  # faults of a realistic strength
-    "readout": {"readout": 0.01},
-    "background": {"background": 0.1, "gradient": 0.05},
-    "gain": {"gain_drift": 0.03},
-    "blur": {"tilt_blur_px": 1.0},
-    "saturation": {"saturation": 0.1},
-    "hot": {"hot_pixels": 0.001},
-}
-CAMERAS["all"] = {name: strength for faults in CAMERAS.values() for name, strength in faults.items()}
-BEGINNING = 0.05  # of the frames, in which many specimens change fastest
 LOOKS, LOOKED_AT = 8, 12  # how often the quality is measured during a fit, and on how many frames
 PAUSE = 15.0  # seconds between two looks at a fit that no clock ends
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the cases of a part are: voxels across and along the axis, images, seconds of a fit (None: each network
-    has the steps that it needs); what conventional methods try, and settings of the fits.
-    """
-
-    size: int
-    n_z: int
-    frames: int
-    seconds: float | None
-    windows: tuple[int, ...] = tuple(Config().compare.windows)
-    iterations: int = Config().compare.iterations
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-SIZES = {
-    "small": Size(48, 24, 60, 120, (5, 10, 20, 30, 40)),
-    "hard": Size(48, 24, 60, None, (5, 10, 20, 30, 40)),
-    "standard": Size(64, 64, 100, 480),
-    "full": Size(128, 128, 100, 300),
-    "cage": Size(100, 100, 100, 600),
-}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One reconstruction of one tilt series."""
-
-    size: str
-    specimen: str
-    method: str
-    scheme: str = "grs"
-    peak_counts: float = 500
-    jitter: float = 0
-    seed: int = SEEDS[0]
-    camera: str = ""  # of `CAMERAS`; a perfect one if empty
-
-    @property
-    def name(self) -> str:
-        data = f"{self.scheme} counts{self.peak_counts:g} jitter{self.jitter:g} seed{self.seed}"
-        data += f" camera:{self.camera}" if self.camera else ""
-        return f"{self.size} {self.specimen} {data} {self.method}"
-
-    @property
-    def series(self) -> Case:
-        """The same for all reconstructions of one tilt series."""
-        return replace(self, method="")
-
-
-def hard_cases(family: str) -> list[Case]:
-    """Ours and its rivals on the specimens of a family of `dip4d.simulation.hard_specimens`."""
-    return [
-        Case("hard", specimen, method, seed=seed)
-        for seed in HARD_SEEDS[family]
-        for methods in (("dip", "sirt_frozen"), RIVALS[1:])
-        for specimen in FAMILIES[family]
-        for method in methods
-    ]
-
-
-def cases(part: str, family: str = "B") -> list[Case]:
-    """The cases of a part of the benchmark, the most telling first. family: of the part hard."""
-    if part == "hard":
-        return hard_cases(family)
-    if part == "camera":
-        specimens = ("nanostar_alloying", "nanocage")
-        return [Case("small", s, "dip", camera=camera) for camera in CAMERAS for s in specimens]
-    if part == "quick":
-        return [
-            Case("small", s, m) for s in ("nanostar_alloying",) for m in (*CONVENTIONAL[:3], "dip", "voxels", "dipster")
-        ]
-    if part == "full":
-        return [Case("full", s, m) for s in MAIN[2:] for m in ("sirt_frozen", "dip", "dipster")] + [
-            Case("cage", "nanocage", m, peak_counts=0) for m in ("sirt_frozen", "dip", "voxels", "dipster")
-        ]
-    if part == "standard":
-        specimens = (*MAIN, "nanocage")
-        return [
-            Case("standard", s, m, seed=seed)
-            for seed in SEEDS[:2]
-            for s in specimens
-            for m in ("sirt_frozen", "dip", "tv_frozen", "voxels", "dipster", "sttv")
-        ]
-    base = [Case("small", s, m) for s in ALL for m in ("sirt_frozen", "dip")]
-    base += [Case("small", s, m) for s in ALL for m in ("dipster", "voxels")]
-    base += [Case("small", "static", m) for m in ("dip", "dipster", "sirt_window")]
-    changed = (
-        {"scheme": "pingpong"}, {"scheme": "incremental"}, {"peak_counts": 0}, {"peak_counts": 1000},
-        {"peak_counts": 200}, {"jitter": 1}
-    )  # fmt: skip
-    for specimen in ("nanostar_alloying", "nanocage"):
-        base += [
-            replace(Case("small", specimen, m), **change)
-            for change in changed
-            for m in ("sirt_frozen", "sirt_window", "dip")
-        ]
-    others = ("tv_frozen", "sttv", "voxels_matched", "sirt_window", "sirt_whole", "tddip", "tv_window")
-    others = [Case("small", s, m) for m in others for s in ALL]
-    return base + others + [replace(c, seed=seed) for seed in SEEDS[1:] for c in base[: 2 * len(ALL)]]
 
 
 class Looks(L.Callback):
@@ -298,148 +175,6 @@ def keep(case: Case, result: dict) -> None:
     partial.replace(path)
 
 
-def summary(result: dict, frozen: dict | None, tv_frozen: dict | None = None) -> dict[str, float]:
-    """The numbers of one result: over the frames the mean, the worst, the spread; beside frozen-frame SIRT and TV."""
-    mean = lambda name: float(np.mean(result[name]))
-    still = sum(result["change_of_truth"]) == 0
-    row = {
-        "PSNR": mean("psnr"),
-        "worst": min(result["psnr"]),
-        "SSIM": mean("ssim"),
-        "Dice": mean("dice"),
-        "mass %": 100 * mean("mass"),
-        "spread %": 100 * float(np.std(result["mass"])),
-        "change": math.nan if still else sum(result["change"]) / sum(result["change_of_truth"]),
-        "still dB": mean("stillness") if still else math.nan,
-        "lost dB": lost_by_stopping(result),
-        "seconds": result["seconds"],
-        "near": mean("psnr_near") if "psnr_near" in result else math.nan,
-        "first 5 %": float(np.mean(result["psnr"][: max(1, round(BEGINNING * len(result["psnr"])))])),
-        "steps": result.get("steps", result.get("settings", {}).get("iterations", math.nan)),
-        "rank": result.get("time_rank", math.nan),
-    }
-    if tv_frozen:
-        row["over TV frozen"] = float(np.mean(np.subtract(result["psnr"], tv_frozen["psnr"])))
-    if frozen:
-        gap = np.subtract(result["psnr"], frozen["psnr"])
-        row |= {"over frozen": float(gap.mean()), "worst gap": float(gap.min()), "below": int((gap < 0).sum())}
-    return row
-
-
-def lost_by_stopping(result: dict) -> float:
-    """How much better, in dB, the best moment of the fit was than the one that validation rows chose."""
-    curve = result.get("curve")
-    return max(c["psnr"] for c in curve) - curve[-1]["psnr"] if curve else math.nan
-
-
-def table(results: dict[str, dict]) -> str:
-    """All results as a table in Markdown, those of one tilt series together, seeds averaged."""
-    columns = ("PSNR", "near", "worst", "SSIM", "Dice", "mass %", "spread %", "change", "still dB", "lost dB",
-               "over frozen", "over TV frozen", "worst gap", "below", "seconds", "steps")  # fmt: skip
-    groups: dict[tuple, list[dict[str, float]]] = {}
-    for result in results.values():
-        case = case_of(result)
-        key = (case.specimen, case.scheme, case.peak_counts, case.jitter, case.camera, case.method)
-        groups.setdefault(key, []).append(beside_frozen(result, results))
-    order = lambda k: (k[1] != "grs", k[2] != 500, k[3:5], SPECIMENS.index(k[0]), k[1:5], METHODS.index(k[5]))
-    lines = head("specimen", "data", "method", columns=columns)
-    for key in sorted(groups, key=order):
-        specimen, scheme, counts, jitter, camera, method = key
-        data = f"{scheme}, {counts:g} counts" + (f", jitter {jitter:g} px" if jitter else "")
-        data += f", camera: {camera}" if camera else ""
-        lines.append(line(specimen, data, method, rows=groups[key], columns=columns))
-    return "\n".join(lines) + "\n"
-
-
-def hard_table(results: dict[str, dict]) -> str:
-    """The results on hard specimens as a table in Markdown, a part for each family, with the means over its specimens.
-
-    The mean of a method is only there if it has been run on all specimens of the family.
-    """
-    columns = ("PSNR", "near", "first 5 %", "worst", "change", "mass %", "over frozen", "over TV frozen", "below",
-               "seconds", "steps", "rank")  # fmt: skip
-    groups: dict[tuple[str, str], list[dict[str, float]]] = {}
-    for result in results.values():
-        groups.setdefault((result["specimen"], result["method"]), []).append(beside_frozen(result, results))
-    lines = []
-    for family, specimens in FAMILIES.items():
-        there = [(s, m) for s in specimens for m in METHODS if (s, m) in groups]
-        if not there:
-            continue
-        lines += ["", f"**Family {family}**", "", *head("specimen", "method", columns=columns)]
-        lines += [line(s, m, rows=groups[s, m], columns=columns) for s, m in there]
-        for m in METHODS:
-            if all((s, m) in groups for s in specimens):
-                lines.append(line("mean", m, rows=[row for s in specimens for row in groups[s, m]], columns=columns))
-    return "\n".join(lines[1:]) + "\n"
-
-
-def beside_frozen(result: dict, results: dict[str, dict]) -> dict[str, float]:
-    """The `summary` of a result, beside those of frozen frames of the same series."""
-    of = lambda method: results.get(case_of(result | {"method": method}).name)
-    return summary(result, of("sirt_frozen"), of("tv_frozen"))
-
-
-def head(*names: str, columns: tuple[str, ...]) -> list[str]:
-    """The two first lines of a table in Markdown."""
-    return [
-        "| " + " | ".join((*names, "seeds", *columns)) + " |",
-        "|---" * len(names) + "|--:" * (len(columns) + 1) + "|",
-    ]
-
-
-def line(*names: str, rows: list[dict[str, float]], columns: tuple[str, ...]) -> str:
-    """A line of a table in Markdown: of several summaries the mean, or the worst where the column is one."""
-    cells = []
-    for column in columns:
-        values = [row[column] for row in rows if column in row and not math.isnan(row[column])]
-        worst = {"worst": min, "worst gap": min, "below": max}.get(column, np.mean)
-        digits = {"SSIM": 4, "Dice": 4, "below": 0, "seconds": 0, "steps": 0, "rank": 0}.get(column, 2)
-        cells.append(f"{worst(values):.{digits}f}" if values else "")
-    return "| " + " | ".join((*names, str(len(rows)), *cells)) + " |"
-
-
-def case_of(result: dict) -> Case:
-    return Case(**{f.name: result[f.name] for f in fields(Case) if f.name in result})
-
-
-def draw(size: str, results: dict[str, dict]) -> Path:
-    """For each specimen, frame by frame and against the time of the fit: ours beside the others. PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    plain = ("grs", 500, 0, "")
-    base = [r for r in results.values() if (r["scheme"], r["peak_counts"], r["jitter"], r.get("camera", "")) == plain]
-    specimens = [s for s in SPECIMENS if s != "static" and any(r["specimen"] == s for r in base)]
-    colours = dict(zip(METHODS, COLOURS, strict=True))
-    figure, axes = plt.subplots(2, len(specimens), figsize=(2.9 * len(specimens) + 1, 6), squeeze=False, sharey="col")
-    for column, specimen in zip(axes.T, specimens, strict=True):
-        for r in sorted((r for r in base if r["specimen"] == specimen), key=lambda r: METHODS.index(r["method"])):
-            first = r["seed"] == min(q["seed"] for q in base if q["specimen"] == specimen)
-            look = {
-                "color": colours[r["method"]],
-                "alpha": 1 if first else 0.35,
-                "lw": 2 if r["method"] == "dip" else 1.2,
-            }
-            column[0].plot(r["psnr"], label=r["method"] if first else None, **look)
-            if "curve" in r:
-                column[1].plot([c["seconds"] for c in r["curve"]], [c["psnr"] for c in r["curve"]], **look)
-            elif first:
-                column[1].axhline(np.mean(r["psnr"]), ls=":", **look)
-        column[0].set(title=specimen, xlabel="frame")
-        column[1].set(xlabel="seconds of the fit")
-    axes[0, 0].set_ylabel("PSNR of the frame, dB")
-    axes[1, 0].set_ylabel("mean PSNR, dB")
-    handles = {label: h for ax in axes[0] for h, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles), frameon=False)
-    figure.set_layout_engine("constrained")
-    path = RESULTS / f"quality-{size}.png"
-    figure.savefig(path, dpi=110)
-    return path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_mutually_exclusive_group()
@@ -471,7 +206,8 @@ def main() -> None:
     for size in SIZES:
         if results := read(size):
             (RESULTS / f"quality-{size}.md").write_text((hard_table if size == "hard" else table)(results))
-            print(f"{RESULTS / f'quality-{size}.md'}\n{draw(size, results)}")
+            draw(RESULTS / f"quality-{size}.png", results)
+            print(f"{RESULTS / f'quality-{size}.md'}\n{RESULTS / f'quality-{size}.png'}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 def quality(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     module = importlib.import_module("quality")
-    tiny = module.Size(16, 8, 12, 3, (6,), 10, {"network.channels": 16})
+    tiny = importlib.import_module("quality_cases").Size(16, 8, 12, 3, (6,), 10, {"network.channels": 16})
     monkeypatch.setattr(module, "RESULTS", tmp_path)
     monkeypatch.setitem(module.SIZES, "small", tiny)
     listed = [module.Case("small", "nanostar", m) for m in ("sirt_frozen", "dip", "tddip")]
@@ -48,25 +48,26 @@ def test_what_is_computed_is_not_computed_again(quality, tmp_path, monkeypatch, 
 
 
 def test_the_summary_of_known_scores(quality):
+    quality_tables = importlib.import_module("quality_tables")
     frozen = {"psnr": [30.0, 30.0, 30.0]}
     result = {
         "psnr": [29.0, 35.0, 38.0], "ssim": [0.9, 1.0, 0.98], "dice": [1, 1, 1], "mass": [0.01, 0.01, 0.01],
         "change": [3.0, 1.0], "change_of_truth": [2.0, 2.0], "stillness": [40.0, 50.0], "seconds": 1.0,
         "curve": [{"psnr": 34.0}, {"psnr": 36.0}, {"psnr": 35.5}],
     }  # fmt: skip
-    row = quality.summary(result, frozen)
+    row = quality_tables.summary(result, frozen)
     expected = {"PSNR": 34, "worst": 29, "mass %": 1, "spread %": 0, "change": 1, "lost dB": 0.5, "over frozen": 4,
                 "worst gap": -1, "below": 1}  # fmt: skip
     assert {k: row[k] for k in expected} == pytest.approx(expected)
     assert np.isnan(row["still dB"])
-    still = quality.summary(result | {"change_of_truth": [0.0, 0.0]}, None)
+    still = quality_tables.summary(result | {"change_of_truth": [0.0, 0.0]}, None)
     assert still["still dB"] == 45
     assert np.isnan(still["change"])
 
 
 def test_every_part_lists_cases_with_names_of_their_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
-    quality = importlib.import_module("quality")
+    quality = importlib.import_module("quality_cases")
     of = [quality.cases(part) for part in ("quick", "small", "standard", "full", "camera")]
     for listed in [*of, quality.cases("hard", "A"), quality.cases("hard")]:
         names = [case.name for case in listed]
@@ -81,7 +82,9 @@ def test_every_part_lists_cases_with_names_of_their_own(tmp_path, monkeypatch):
 
 def test_hard_specimens_are_told_by_families_with_their_means(quality, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(quality.SIZES, "hard", quality.SIZES["small"])
-    monkeypatch.setattr(quality, "FAMILIES", {"A": {}, "B": {"facets": None, "film": None}})
+    monkeypatch.setattr(
+        importlib.import_module("quality_tables"), "FAMILIES", {"A": {}, "B": {"facets": None, "film": None}}
+    )
     listed = [quality.Case("hard", s, m) for s in ("facets", "film") for m in ("sirt_frozen", "voxels_matched")]
     monkeypatch.setattr(quality, "cases", lambda part, family: [*listed, quality.Case("hard", "film", "tv_frozen")])
     monkeypatch.setattr(sys, "argv", ["quality.py", "--hard", "--only", "hard"])
