@@ -38,6 +38,7 @@ class LivePicture(L.Callback):
     truth: (t, z, y, x), or None.
     label: of the network.
     seconds: about how long the SIRT beside it may take.
+    wanted: False, and it draws nothing.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class LivePicture(L.Callback):
         truth: np.ndarray | None = None,
         label: str = "DIP-4D",
         seconds: float = SIRT_SECONDS,
+        wanted: bool = True,
     ) -> None:
         self.run, self.path, self.series, self.split = run, run / FIGURES / LIVE, series, split
         self.label, self.seconds = label, min(seconds, SIRT_SECONDS)
@@ -57,12 +59,12 @@ class LivePicture(L.Callback):
         self.errors: dict[int, float] = {}  # by step
         self._sirt: QuickSirt | None = None
         self._next = 0.0  # a time.monotonic(): no picture before
-        self._failed = False
+        self._off = not wanted
 
     def begin(self) -> None:
         """Draws all but the network, which has nothing to show yet; of an interrupted run the last picture stays."""
         self._try(self._begin)
-        if not self._failed:
+        if not self._off:
             _log.info(f"Look at {self.path} while it fits")
 
     def of_motion_test(self) -> L.Callback:
@@ -150,12 +152,12 @@ class LivePicture(L.Callback):
         )
 
     def _try(self, draw: Callable[[], None]) -> None:
-        if self._failed:
+        if self._off:
             return
         try:
             draw()
         except Exception as error:  # whatever it is: the fit is what counts
-            self._failed = True
+            self._off = True
             _log.warning(f"{self.path} could not be drawn ({error}); the fit goes on without")
 
 

@@ -239,8 +239,8 @@ def _behaviour(
     if place.saved is not None:
         found = Behaviour(motion=motion_of(place.saved, inputs.series))
     else:
-        look = [live.of_motion_test()] if config.output.figures else []
-        found = find_behaviour(inputs.series, split, settings=config, budget=budget.motion_test, callbacks=look)
+        look = live.of_motion_test()
+        found = find_behaviour(inputs.series, split, settings=config, budget=budget.motion_test, callbacks=[look])
         if found.motion is not None:
             pace = check_motion(config, inputs.series, motion=found.motion, budget=budget)
             _log.info(f"With a motion a step of the fit takes {pace.step:.2g} s")
@@ -254,10 +254,16 @@ def _behaviour(
 
 def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:
     """What to look at while the run fits, with its first picture drawn."""
-    label, seconds = NETWORKS[config.network.name].label, budget.first_look_seconds
-    live = LivePicture(place.work, inputs.series, split=split, truth=inputs.truth, label=label, seconds=seconds)
-    if config.output.figures:
-        live.begin()
+    live = LivePicture(
+        place.work,
+        inputs.series,
+        split=split,
+        truth=inputs.truth,
+        label=NETWORKS[config.network.name].label,
+        seconds=budget.first_look_seconds,
+        wanted=config.output.figures,
+    )
+    live.begin()
     return live
 
 
@@ -293,7 +299,7 @@ def _callbacks(
         callbacks.Movie(
             folder, truth=truth, times_s=config.output.times, excluded=config.data.exclude, seconds=seconds
         ),
-        *([live] if config.output.figures else []),
+        live,
         callbacks.Comparison(
             folder, conventional, methods=methods, truth=truth, seconds=seconds, saved=config.output.save
         ),
