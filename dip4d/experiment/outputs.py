@@ -281,9 +281,8 @@ def sigmas_of(
     members: as by `fit_members`.
     noise_floor: of the validation rows, as by `dip4d.experiment.scores.floors_of`.
     """
-    data, modules = done.data, [member.module for member in members]
-    scale = scale_of(done.module, modules, data=data, noise_floor=noise_floor)
-    movies = lambda tau: [module.volumes(data, tau) for module in modules]
+    data, scale = done.data, scale_of(noise_floor)
+    movies = lambda tau: [member.module.volumes(data, tau) for member in members]
     return lambda tau: spread(done.module.volumes(data, tau), movies(tau), scale=scale)
 
 

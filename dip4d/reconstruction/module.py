@@ -262,15 +262,11 @@ class DIP4D(L.LightningModule):
         self.averaged.swap()
 
     def validation_squares(self, batch: Batch) -> Tensor:
-        """`squares` of the validation rows."""
-        return squares(*self.validation_rows(batch))
-
-    def validation_rows(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The validation rows (B, n, S), predicted from what the fitted rows tell, and as measured."""
+        """`squares` of the validation rows, as predicted from what the fitted rows tell, and as measured."""
         slices = self(batch.z, batch.rows, tau=batch.validation.tau)
         rows, shift = self.posed(batch.z, batch.validation)
         projected = self.microscope.project(slices, rows.angles, shift=shift)
-        return rows.masked(projected), rows.masked(rows.values)
+        return squares(rows.masked(projected), rows.masked(rows.values))
 
     @torch.no_grad()
     def validation_error(self, data: TiltRows) -> float:

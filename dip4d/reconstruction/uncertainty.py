@@ -2,9 +2,9 @@
 
 Bagging (Breiman 1996): a member goes on from the network that was fitted to all rows, through a short cycle of its own
 in which it sees a random half of the rows of each position. What members leave open is what noise and missing views
-leave open; edges may also lie a little elsewhere in all of them. How large all of it is, the validation rows of the run
-tell, which neither the fit nor its members have seen: their errors, less their noise, over those that the members would
-make of them. What all members get wrong together, such as the missing wedge, it cannot hold.
+leave open; edges may also lie a little elsewhere in all of them. The more noise, the more is wrong with all of them
+alike: by how much, simulated series have told. The errors of a run's own validation rows tell it worse. What all
+members get wrong together for other reasons, such as the missing wedge, it cannot hold.
 """
 
 from __future__ import annotations
@@ -16,14 +16,10 @@ import torch
 from scipy.ndimage import gaussian_gradient_magnitude
 from torch import Tensor
 
-from dip4d.reconstruction.data import TiltRows
-from dip4d.reconstruction.module import DIP4D
-
-# Along the beam the errors of voxels partly cancel, so that those of rows look smaller: measured on simulated ones,
-# docs/experiments-log.md.
-VOXELS_OVER_ROWS = 1.75
-USUAL_SQUARE, ITS_SPREAD = 0.7, 0.7  # squared error of rows over that of members: where few rows tell little of it
-LEAST_SQUARE = 0.05
+# Found on 15 simulated series, of 15 to 5,000 counts: docs/experiments-log.md.
+SCALE, SCALE_OF_NOISE = 1.05, 3.5  # times the spread: without noise, and more for each unit of its relative error,
+MOST_NOISE = 0.25  # up to this one
+USUAL_NOISE = 0.07  # of 500 counts: where it is not known
 EDGE_VOXELS = 0.1  # by which an edge may lie elsewhere,
 EDGE_WIDTH = 0.7  # voxels, over which its slope is measured
 FAINT = 0.05  # of the largest intensity of the truth: fainter voxels are no specimen
@@ -52,31 +48,13 @@ def spread(volumes: Iterable[Tensor], members: Sequence[Iterable[Tensor]], *, sc
         yield scale * np.sqrt(apart + (EDGE_VOXELS * slope) ** 2)
 
 
-@torch.no_grad()
-def scale_of(fitted: DIP4D, members: Sequence[DIP4D], *, data: TiltRows, noise_floor: float | None) -> float:
-    """What the spread of members has to be multiplied by; told by the validation rows of the run.
+def scale_of(noise_floor: float | None) -> float:
+    """What the spread of members has to be multiplied by.
 
-    fitted: that the members went on from.
-    members: two or more.
-    data: of the fit.
-    noise_floor: error of the validation rows that their noise alone makes; None if there are no such rows.
-
-    What the noise of few rows leaves uncertain is taken from what it was for others (`USUAL_SQUARE`).
+    noise_floor: the relative error of the validation rows that their noise alone makes; None if there are no such rows.
     """
-    if noise_floor is None:
-        return VOXELS_OVER_ROWS * USUAL_SQUARE**0.5
-    error = apart = norm = rows = 0.0
-    for batch in data.all_batches():
-        predicted, measured = fitted.validation_rows(batch.to(fitted.device))
-        others = torch.stack([m.validation_rows(batch.to(m.device))[0].to(predicted.device) for m in members])
-        error += float((predicted - measured).double().square().sum())
-        apart += float((others - predicted).double().square().mean(0).sum())
-        norm, rows = norm + float(measured.double().square().sum()), rows + measured.numel()
-    noise, apart = noise_floor**2 * norm, max(apart, 1e-30)
-    found, chance = (error - noise) / apart, max(noise, 1e-6 * norm) * (2 / max(rows, 1)) ** 0.5 / apart
-    weights = np.array([1 / chance**2, 1 / ITS_SPREAD**2])
-    square = float(np.average([found, USUAL_SQUARE], weights=weights))
-    return VOXELS_OVER_ROWS * max(square, LEAST_SQUARE) ** 0.5
+    noise = USUAL_NOISE if noise_floor is None else min(noise_floor, MOST_NOISE)
+    return SCALE + SCALE_OF_NOISE * noise
 
 
 def calibration(volumes: Iterable[np.ndarray], sigmas: Iterable[np.ndarray], *, truth: np.ndarray) -> dict[str, float]:
