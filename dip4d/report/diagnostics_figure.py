@@ -70,7 +70,8 @@ def _draw_mass(axis: Axes, metrics: dict) -> None:
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.9), max(high, 1.1))  # flat looks flat
     slope, scatter = (
-        "-" if mass[k] is None else f"{100 * mass[k]:{f}} %" for k, f in (("slope", "+.1f"), ("scatter", ".1f"))
+        "-" if mass[k] is None else f"{round(100 * mass[k], 1) + 0:{f}} %"
+        for k, f in (("slope", "+.1f"), ("scatter", ".1f"))
     )
     axis.set_xlabel("time (s)")
     axis.set_title(f"Total mass: {slope} over the series, scatter {scatter}", loc="left")
@@ -97,8 +98,11 @@ def _draw_errors(axis: Axes, metrics: dict) -> None:
     axis.invert_yaxis()
     axis.margins(x=0.4)
     if (floor := metrics.get("noise_floor", {}).get("held_out")) is not None:
+        room = 0.1 * len(names)  # above the bars, for its label
+        axis.set_ylim(top=-0.4 - room)
         axis.axvline(floor, linestyle="--", color=INK, linewidth=1, alpha=0.6, zorder=0.9)
-        axis.annotate("the noise alone", (floor, -0.44), (3, 0), textcoords="offset points", fontsize=8, color=INK)
+        at = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": INK}
+        axis.annotate("the noise alone", (floor, -0.4 - room / 2), (3, 0), **at)
     axis.set_title("Relative error of what was not fitted", loc="left")
 
 
