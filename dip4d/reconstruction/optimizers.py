@@ -29,6 +29,7 @@ def make_optimizer(
     others = [p for p in parameters if id(p) not in chosen]
     at_once = all(p.device.type == "cpu" for p in others)  # in one kernel, a tenth of the time
     adam = torch.optim.Adam(others, learning_rate, betas=BETAS, fused=at_once or None)
+    adam._step_supports_amp_scaling = False  # else Lightning does not clip its gradients in mixed precision
     return Together([adam, Muon(muon_matrices, MUON_RATE * learning_rate)]) if muon_matrices else adam
 
 

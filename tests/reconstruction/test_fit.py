@@ -151,3 +151,10 @@ def test_a_fit_begins_from_the_weights_it_is_given(series, small):
     assert seen == [done.module]
     for name, value in done.module.state_dict().items():
         torch.testing.assert_close(value, before.module.state_dict()[name], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_fits_in_mixed_precision(series, small, name):
+    keys = [f"network.name={name}", "trainer.precision=bf16-mixed", "train.steps=2"]
+    done = fit(series, choose_split(series, 0.05), settings=load_config([*small, *keys]))
+    assert done.steps == 2
