@@ -71,11 +71,6 @@ class Case:
         data += f" camera:{self.camera}" if self.camera else ""
         return f"{self.size} {self.specimen} {data} {self.method}"
 
-    @property
-    def series(self) -> Case:
-        """The same for all reconstructions of one tilt series."""
-        return replace(self, method="")
-
 
 def hard_cases(family: str) -> list[Case]:
     """Ours and its rivals on the specimens of a family of `dip4d.simulation.hard_specimens`."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dip4d.config.schema import Config
+from dip4d.errors import InputError
 from dip4d.reconstruction.fit import ONE_DEVICE, fit
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_with
@@ -146,10 +147,18 @@ def _may_move(series: TiltSeries, settings: Config) -> bool:
 
 
 def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
-    """That of the fit that a checkpoint is of, as by `read_checkpoint`; None if at rest."""
+    """The motion of the specimen in a checkpoint, as by `read_checkpoint`; None if it is at rest. Raises InputError for
+    that of another version.
+    """
     named = "network.motion."
     weights = {k.removeprefix(named): v for k, v in saved["state_dict"].items() if k.startswith(named)}
-    return motion_with(weights, series.shape[2] / 2) if weights else None
+    try:
+        return motion_with(weights, series.shape[2] / 2) if weights else None
+    except RuntimeError:
+        raise InputError(
+            "the checkpoint of the run: its motion has other weights than this version knows; begin again with "
+            "run.overwrite=true"
+        ) from None
 
 
 def _tried(

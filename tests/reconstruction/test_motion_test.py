@@ -8,12 +8,14 @@ import torch
 
 from dip4d.config.load import load_config
 from dip4d.config.schema import Config
+from dip4d.errors import InputError
 from dip4d.experiment.inputs import load_data
-from dip4d.reconstruction.motion_test import Behaviour, _best, _Tried, find_behaviour, without_rows
+from dip4d.reconstruction.motion_test import Behaviour, _best, _Tried, find_behaviour, motion_of, without_rows
 from dip4d.reconstruction.networks.free_form import FreeFormMotion
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
 from dip4d.tilt_series import TiltSeries
+from tests.helpers import same
 
 
 def problem(specimen: str, *more: str) -> tuple[TiltSeries, Split, Config]:
@@ -69,6 +71,22 @@ def test_what_does_not_change_is_found_to_be_static(monkeypatch):
     assert torch.equal(torch.random.get_rng_state(), before)  # the fit begins as without
     assert (config.network.change, found.settings(config).network.change) == ("auto", "never")
     assert find_behaviour(series, split, settings=found.settings(config)) == Behaviour()
+
+
+@pytest.mark.parametrize("kind", [RigidMotion, FreeFormMotion])
+def test_the_motion_of_a_checkpoint_is_had_again_or_refused_in_a_line(kind):
+    series, _, _ = problem("drift")
+    motion = kind(12.0)
+    with torch.no_grad():
+        motion.turn.fill_(0.1)
+    saved = {"state_dict": {f"network.motion.{name}": value for name, value in motion.state_dict().items()}}
+    found = motion_of(saved, series)
+    assert type(found) is kind
+    assert same(found.state_dict(), motion.state_dict())
+    saved["state_dict"]["network.motion.turn"] = torch.zeros(1, 1)
+    with pytest.raises(InputError, match="other weights"):
+        motion_of(saved, series)
+    assert motion_of({"state_dict": {"network.decoder": torch.zeros(1)}}, series) is None
 
 
 def test_in_a_single_sweep_no_motion_is_looked_for(monkeypatch):
