@@ -48,6 +48,13 @@ def test_it_is_there_before_the_fit_and_then_not_too_often(tmp_path, small, draw
     assert done["to_beat"][1] == before["to_beat"][1] > 0
 
 
+def test_without_figures_none_is_drawn_and_none_is_promised(tmp_path, small, drawn, capsys):
+    run(tmp_path / "run", *few(small), "output.figures=false")
+    assert not drawn
+    assert not (tmp_path / "run" / "figures" / "live.png").exists()
+    assert "live.png" not in capsys.readouterr().out
+
+
 def test_at_each_validation_where_the_time_suffices_and_no_weight_changes(tmp_path, small, drawn, monkeypatch):
     run(tmp_path / "rare", *few(small))
     drawn.clear()
