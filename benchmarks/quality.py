@@ -47,6 +47,7 @@ from dip4d.reconstruction.data import TiltRows
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.split import choose_split
 from dip4d.simulation.hard_specimens import FAMILIES
+from dip4d.simulation.simulate import frozen_images
 from dip4d.tilt_series import TiltSeries
 
 MATCHED = "_matched"  # of a network with the rank and the time warp of ours; and smooth along z as along y and x
@@ -126,6 +127,7 @@ def conventional(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dic
         series,
         choose_split(series, Config().data.validation_rows, seed=case.seed).validation_rows,
         truth=truth,
+        frozen=frozen_images(case.specimen, size.size, n_z=size.n_z, frames=size.frames, seed=case.seed),
         iterations=size.iterations,
         windows=size.windows,
         peak_counts=case.peak_counts,

@@ -35,6 +35,7 @@ from dip4d.conventional.series import operator_and_rows
 from dip4d.indices import evenly, window
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
+from dip4d.simulation.simulate import frozen_images
 from dip4d.tilt_series import TiltSeries
 
 OURS, RIVALS = "dip", ("voxels", "tddip", "dipster")
@@ -81,13 +82,20 @@ def of_network(name: str, series: TiltSeries, truth: np.ndarray, *, seed: int, m
     return looks.curve
 
 
-def of_conventional(name: str, series: TiltSeries, truth: np.ndarray, *, seed: int, counts: float) -> list[dict]:
+def of_conventional(name: str, series: TiltSeries, truth: np.ndarray, *, case: argparse.Namespace) -> list[dict]:
     """The curve of a conventional method over its iterations, at the window and the weight that are best."""
     algorithm, scope = METHODS[name]
     frames, n_z, _ = series.shape
     unseen, windows = torch.zeros(n_z, frames, dtype=torch.bool), Config().compare.windows
     at_work = Conventional(
-        series, unseen, truth=truth, iterations=ITERATIONS[-1], windows=windows, peak_counts=counts, seed=seed
+        series,
+        unseen,
+        truth=truth,
+        frozen=frozen_images(case.specimen, case.size, n_z=case.n_z, frames=case.frames, seed=case.seed),
+        iterations=ITERATIONS[-1],
+        windows=windows,
+        peak_counts=case.counts,
+        seed=case.seed,
     )
     found, steps = at_work.baseline(name), algorithm.steps
     if "weight" in found.settings:
@@ -121,7 +129,7 @@ def compute(a: argparse.Namespace) -> dict[str, list[dict]]:
     curves = kept.get(key, {}).get("curves", {})
     for name in a.only or (OURS, *CONVENTIONAL, *RIVALS):
         if name in CONVENTIONAL:
-            curves[name] = of_conventional(name, series, truth, seed=a.seed, counts=a.counts)
+            curves[name] = of_conventional(name, series, truth, case=a)
         else:
             minutes = None if name == OURS else MORE_TIME * curves[OURS][-1]["seconds"] / 60
             curves[name] = of_network(name, series, truth, seed=a.seed, minutes=minutes)

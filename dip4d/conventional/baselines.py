@@ -82,6 +82,9 @@ class Conventional:
     validation_rows: (Z, T), True for rows kept aside.
     test_rows: (Z, T), True for all rows of the test images; none if None.
     truth: (t, z, y, x), or None.
+    frozen: ``frozen(t, angles_deg)`` makes perfect images (n, z, s), at angles (n,), of the specimen as it is at frame
+        t, which the truth is an average of; projections of the voxels of the truth if None, which is easier for what
+        reconstructs these.
     iterations: the most to try.
     windows: the widths to try, images.
     peak_counts: at the brightest pixel of the images without noise, of the series that a frozen frame is reconstructed
@@ -100,6 +103,7 @@ class Conventional:
         *,
         test_rows: Tensor | None = None,
         truth: np.ndarray | None = None,
+        frozen: Callable[[int, np.ndarray], np.ndarray] | None = None,
         iterations: int,
         windows: Sequence[int],
         peak_counts: float | None = None,
@@ -120,9 +124,9 @@ class Conventional:
         self.all_masks = (~self.test_rows & shown).float()  # (Z, T), 1 for rows that a score may use, and
         self.fit_masks = self.all_masks * ~self.validation_rows  # those that the network sees
         self.statistics = statistics or statistics_of(series.without_images(self.test_images))
-        self.truth = truth
+        self.truth, self.frozen = truth, frozen or self._projected_truth
         self.data_range = math.nan if truth is None else float(truth.max())
-        self.max_angle = float(np.abs(series.angles_deg).max())
+        self.angles_deg, self.max_angle = series.angles_deg, float(np.abs(series.angles_deg).max())
         self.iterations, self.peak_counts, self.seed, self.device = iterations, peak_counts, seed, device
         self.windows = sorted({min(w, self.frames) for w in windows})
         self.sample = np.array(evenly(self.n_z, SLICES))
@@ -197,17 +201,22 @@ class Conventional:
         """
         if self.truth is None:
             raise ValueError("a frozen specimen needs the truth")
-        A = self._operator(torch.from_numpy(np.deg2rad(incremental(self.frames, self.max_angle))).to(self.device))
-        images = A(torch.from_numpy(self.truth[t]).to(self.device)).transpose(0, 1).cpu().numpy()
-        noisy = self.frozen_noise.added_to(images, seed=self.seed + 1 + t)
+        angles = incremental(self.frames, self.max_angle)
+        noisy = self.frozen_noise.added_to(self.frozen(t, angles), seed=self.seed + 1 + t)
+        A = self._operator(torch.from_numpy(np.deg2rad(angles)).to(self.device))
         return A, torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
+
+    def _projected_truth(self, t: int, angles_deg: np.ndarray) -> np.ndarray:
+        """`frozen`, of the voxels of the truth."""
+        A = self._operator(torch.from_numpy(np.deg2rad(angles_deg)).to(self.device))
+        images = A(torch.from_numpy(cast(np.ndarray, self.truth)[t]).to(self.device))
+        return images.transpose(0, 1).cpu().numpy()
 
     @cached_property
     def frozen_noise(self) -> NoiseModel:
         """Of the images of a frozen frame. Needs the truth."""
-        truth = cast(np.ndarray, self.truth)
-        image = lambda t: self._operator(self.angles[[t]])(torch.from_numpy(truth[t]).to(self.device))[:, 0]
-        clean = torch.stack(list(self.each(image, range(self.frames)))).cpu().numpy()
+        image = lambda t: self.frozen(t, self.angles_deg[[t]])[0]
+        clean = np.stack(list(self.each(image, range(self.frames))))
         if self.peak_counts is None:
             return noise_model(self.rows.transpose(0, 1).cpu().numpy(), clean, views=self.views)
         return NoiseModel(float(clean.max()) / self.peak_counts if self.peak_counts else 0.0, 0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -21,7 +21,7 @@ from dip4d.measures.suspects import suspects_advice
 from dip4d.reconstruction.fit import check_series
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.simulation.schemes import SCHEMES
-from dip4d.simulation.simulate import simulate
+from dip4d.simulation.simulate import frozen_images, simulate
 from dip4d.tilt_series import TiltSeries
 
 _log = logging.getLogger(__name__)
@@ -121,6 +121,16 @@ def _simulated(config: Config) -> tuple[TiltSeries, np.ndarray]:
     if config.simulate.camera != Camera():  # as of a measured series
         series = series.without_background(config.data.background)
     return _shifted(config, series), truth
+
+
+def frozen_of(config: Config) -> Callable[[int, np.ndarray], np.ndarray] | None:
+    """``images(t, angles_deg)``, perfect images (n, z, s) of the simulated specimen stopped at image t; None for a
+    measured series.
+    """
+    if config.data.path is not None:
+        return None
+    s, exclude = config.simulate, config.data.exclude
+    return frozen_images(s.specimen, s.size, frames=s.frames, n_z=s.n_z, seed=config.run.seed, exclude=exclude)
 
 
 def _shifted(config: Config, series: TiltSeries) -> TiltSeries:

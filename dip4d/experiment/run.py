@@ -24,7 +24,7 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError, in_words
 from dip4d.experiment import callbacks, measures, outputs, several, tracking
 from dip4d.experiment.budget import Budget
-from dip4d.experiment.inputs import Alignment, Inputs, inputs_of, load_data, outline, split_of
+from dip4d.experiment.inputs import Alignment, Inputs, frozen_of, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
 from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
 from dip4d.experiment.provenance import made_of
@@ -216,6 +216,7 @@ def conventional_of(
         split.validation_rows,
         test_rows=split.hidden_rows,
         truth=inputs.truth,
+        frozen=frozen_of(config),
         iterations=iterations,
         windows=config.compare.windows,
         peak_counts=config.simulate.peak_counts if config.data.path is None else None,

@@ -8,8 +8,9 @@ projector altogether, `dip4d.simulation.strips`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -80,53 +81,114 @@ def simulate(
     Returns the series (t = frames, z = n_z, s = size) and the volumes (t, z = n_z, y = size, x = size), float32, in
     intensity per voxel (pure Au: 1). Raises ValueError for a specimen, a scheme or a fault that is not known.
     """
-    n_z = size if n_z is None else n_z
     faults = vars(camera) if isinstance(camera, Camera) else camera
     known_faults = [f.name for f in fields(Camera)]
-    for name, known in ((specimen, ALL), (scheme, SCHEMES), *((fault, known_faults) for fault in faults)):
-        if name not in known:
-            raise ValueError(f"{name!r} is not one of {', '.join(known)}")
-    particle = ALL[specimen](np.random.default_rng(seed))
+    for name, known in ((scheme, SCHEMES), *((fault, known_faults) for fault in faults)):
+        _check_known(name, known)
     angles = SCHEMES[scheme](frames, max_angle, sweeps=sweeps)
-    images, truth = exposed(particle, angles, size=size, n_z=n_z, shifts=jitter_shifts(angles, jitter, seed=seed))
+    scene = Scene.of(specimen, size, n_z=n_z, seed=seed)
+    images, truth = scene.exposed(angles, shifts=jitter_shifts(angles, jitter, seed=seed))
     noisy = recorded(images, angles, camera=Camera(**faults), peak_counts=peak_counts, seed=seed)
     return TiltSeries(noisy, angles, source=f"simulated {specimen}"), truth
 
 
-def exposed(
-    particle: Specimen,
-    angles_deg: np.ndarray,
-    *,
+def frozen_images(
+    specimen: str,
     size: int,
-    n_z: int,
-    shifts: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Perfect images (t, n_z, size) of a specimen that changes evenly in time, and its volumes (t, n_z, size, size).
+    *,
+    frames: int,
+    n_z: int | None = None,
+    seed: int = 0,
+    exclude: Sequence[int] = (),
+) -> Callable[[int, np.ndarray], np.ndarray]:
+    """A function ``images(t, angles_deg)``: perfect images (n, z, s) of the specimen of a `simulate`d series at angles
+    (n,), stopped at image t.
+
+    specimen, size, frames, n_z, seed: as of `simulate`.
+    exclude: images that are not counted. Raises ValueError for a specimen that is not known.
+    """
+    scene, taus = Scene.of(specimen, size, n_z=n_z, seed=seed), np.delete(_taus(frames), exclude)
+    return lambda t, angles_deg: scene.frozen(taus[t], angles_deg)
+
+
+def _taus(frames: int) -> np.ndarray:
+    """The times of images: a specimen begins at 0 and ends at 1."""
+    return np.linspace(0, 1, frames)
+
+
+def _check_known(name: str, known: Collection[str]) -> None:
+    if name not in known:
+        raise ValueError(f"{name!r} is not one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A specimen before a perfect microscope: its voxels and its images at any time, from a finer grid.
 
     particle: the specimen.
-    angles_deg: (t,).
     size, n_z: voxels across and along the tilt axis.
-    shifts: (t, 2), pixels along z and along s, of each image.
     """
-    frames = len(angles_deg)
-    k = SHARP_SUPERSAMPLING if particle.sharp else SUPERSAMPLING
-    fine, fine_z, beyond = size * k, n_z * k, k * math.ceil(particle.beyond * size / 2)
-    truth = np.empty((frames, n_z, size, size), np.float32)
-    images = np.empty((frames, n_z, size), np.float32)
-    volumes = particle.frames((fine_z, fine, fine + 2 * beyond), np.linspace(0, 1, frames), width=fine)
-    for t, volume in enumerate(volumes):
-        inside = volume[..., beyond : beyond + fine]
-        truth[t] = inside.reshape(n_z, k, size, k, size, k).mean((1, 3, 5))
-        angle = np.deg2rad(angles_deg[t])
-        rows = (strips.project if particle.sharp else _projected)(volume, angle, bins=fine)
-        rows = rows / k  # a fine pixel is 1/k of a pixel long
-        if shifts[t].any():
-            rows = ndimage.shift(rows, k * shifts[t], order=1, mode="nearest")
-        images[t] = rows.reshape(n_z, k, size, k).mean((1, 3))
-    return images, truth
 
+    particle: Specimen
+    size: int
+    n_z: int
 
-def _projected(volume: np.ndarray, angle: float, *, bins: int) -> np.ndarray:
-    """As `strips.project`, by the projector of the reconstruction."""
-    view = Projector(Geometry((bins, bins), bins, torch.tensor([angle])))
-    return view(torch.from_numpy(volume))[:, 0].numpy()
+    @classmethod
+    def of(cls, specimen: str, size: int, *, n_z: int | None, seed: int) -> Scene:
+        """That of `simulate`. Raises ValueError for a specimen that is not known."""
+        _check_known(specimen, ALL)
+        return cls(ALL[specimen](np.random.default_rng(seed)), size, size if n_z is None else n_z)
+
+    def exposed(self, angles_deg: np.ndarray, *, shifts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Images (t, n_z, size) of the specimen, which changes evenly in time, and its volumes (t, n_z, size, size).
+
+        angles_deg: (t,).
+        shifts: (t, 2), pixels along z and along s, of each image.
+        """
+        frames, k = len(angles_deg), self._finer
+        truth = np.empty((frames, self.n_z, self.size, self.size), np.float32)
+        images = np.empty((frames, self.n_z, self.size), np.float32)
+        for t, tau in enumerate(_taus(frames)):
+            volume = self._fine(tau)
+            inside = volume[..., self._beyond : self._beyond + k * self.size]
+            truth[t] = inside.reshape(self.n_z, k, self.size, k, self.size, k).mean((1, 3, 5))
+            (rows,) = self._projected(volume, angles_deg[[t]])
+            if shifts[t].any():
+                rows = ndimage.shift(rows, k * shifts[t], order=1, mode="nearest")
+            images[t] = self._binned(rows)
+        return images, truth
+
+    def frozen(self, tau: float, angles_deg: np.ndarray) -> np.ndarray:
+        """Images (n, n_z, size), at angles (n,), of the specimen as it is at the time tau, 0 to 1."""
+        return np.stack([self._binned(rows) for rows in self._projected(self._fine(tau), angles_deg)])
+
+    @property
+    def _finer(self) -> int:
+        return SHARP_SUPERSAMPLING if self.particle.sharp else SUPERSAMPLING
+
+    @property
+    def _beyond(self) -> int:
+        """Fine voxels that are drawn on each side of the volume."""
+        return self._finer * math.ceil(self.particle.beyond * self.size / 2)
+
+    @cached_property
+    def _fine(self) -> Callable[[float], np.ndarray]:
+        """The fine voxels (z, y, x) at a time."""
+        width = self._finer * self.size
+        return self.particle.drawn((self._finer * self.n_z, width, width + 2 * self._beyond), width=width)
+
+    def _projected(self, volume: np.ndarray, angles_deg: np.ndarray) -> Iterator[np.ndarray]:
+        """The rows (z, s) of fine voxels at each angle, a pixel being as long as a voxel of the reconstruction."""
+        bins, angles = self._finer * self.size, np.deg2rad(angles_deg)
+        if self.particle.sharp:
+            views = (strips.project(volume, angle, bins=bins) for angle in angles)
+        else:
+            views = Projector(Geometry((bins, bins), bins, torch.from_numpy(angles)))(
+                torch.from_numpy(volume)
+            )  # (z, n, s)
+            views = views.transpose(0, 1).numpy()
+        return (rows / self._finer for rows in views)
+
+    def _binned(self, rows: np.ndarray) -> np.ndarray:
+        """An image (n_z, size) of fine rows."""
+        return rows.reshape(self.n_z, self._finer, self.size, self._finer).mean((1, 3))

@@ -63,18 +63,11 @@ class Specimen(ABC):
         What does not depend on time is worked out here, once.
         """
 
-    def frames(
-        self,
-        shape: tuple[int, int, int],
-        taus: np.ndarray,
-        *,
-        width: int | None = None,
-    ) -> Iterator[np.ndarray]:
-        """Yields the intensity (z, y, x) at each tau, float32; 1 is pure Au.
+    def drawn(self, shape: tuple[int, int, int], *, width: int | None = None) -> Callable[[float], np.ndarray]:
+        """A function of tau that returns the intensity (z, y, x), float32; 1 is pure Au.
 
         shape: the number of voxels along z, y and x. They are cubes, ``2 / width`` wide, so that a shape of fewer along
         z shows the middle of the specimen only.
-        taus: the times.
         width: voxels that the volume is wide; as many as there are along x if None.
         """
         width = shape[2] if width is None else width
@@ -83,10 +76,23 @@ class Specimen(ABC):
         voxels = np.flatnonzero(squared < (self.reach + 2 / width) ** 2)
         indices = np.unravel_index(voxels, shape)
         intensity_at = self.on(np.stack([axis[i] for axis, i in zip((z, y, x), indices, strict=True)]), width / 2)
-        for tau in taus:
+
+        def volume(tau: float) -> np.ndarray:
             frame = np.zeros(squared.size, np.float32)
             frame[voxels] = intensity_at(float(tau))
-            yield frame.reshape(shape)
+            return frame.reshape(shape)
+
+        return volume
+
+    def frames(
+        self,
+        shape: tuple[int, int, int],
+        taus: np.ndarray,
+        *,
+        width: int | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yields what is `drawn` of it at each tau."""
+        return map(self.drawn(shape, width=width), taus)
 
 
 @dataclass(frozen=True)

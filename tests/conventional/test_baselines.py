@@ -46,6 +46,21 @@ def test_a_frozen_frame_is_as_noisy_as_the_series(data):
     assert conventional(data, peak_counts=0).frozen_noise.gain == 0
 
 
+def test_a_frozen_series_is_of_the_specimen_where_it_is_known(data):
+    """Else the operator that reconstructs it has made it."""
+    asked = []
+
+    def frozen(t: int, angles_deg: np.ndarray) -> np.ndarray:
+        asked.append((t, angles_deg))
+        return np.full((len(angles_deg), SIZE, SIZE), t, np.float32)
+
+    _, rows = conventional(data, frozen=frozen, peak_counts=0).frozen_series(7)
+    assert np.all(rows.numpy() == 7)
+    assert any(t == 7 and len(angles) == FRAMES and np.all(np.diff(angles) > 0) for t, angles in asked)
+    A, rows = conventional(data, peak_counts=0).frozen_series(7)
+    torch.testing.assert_close(rows, A(torch.from_numpy(data[1][7])))
+
+
 def mean_psnr(data, volume) -> float:
     truth = data[1]
     return float(np.mean([psnr(volume(t), truth[t], data_range=float(truth.max())) for t in range(FRAMES)]))

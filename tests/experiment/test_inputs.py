@@ -9,7 +9,7 @@ from dip4d.__main__ import main
 from dip4d.alignment.align import SLOW_FUNCTIONS
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import load_config
-from dip4d.experiment.inputs import load_data
+from dip4d.experiment.inputs import frozen_of, load_data
 from dip4d.io import open_volumes
 from dip4d.simulation.schemes import grs
 from dip4d.simulation.simulate import jitter_shifts, simulate
@@ -39,6 +39,16 @@ def test_irregular_times_repeated_angles_and_a_bad_image(tmp_path, small, capsys
     assert metrics["times_s"] == np.delete(times, 5).tolist()
     assert open_volumes(tmp_path / "run" / "volumes.ome.tif").shape == (13, 16, 16, 16)
     assert len(metrics["methods"]["dip"]["psnr"]) == 13
+
+
+def test_frozen_frames_are_of_the_simulated_specimen_and_of_no_other(small, tmp_path):
+    config = load_config([*small, "data.exclude=[2]", "simulate.peak_counts=0", "run.seed=4"])
+    series, _ = load_data(config)
+    images = frozen_of(config)
+    assert images is not None
+    for t in (0, 2, 5):
+        np.testing.assert_allclose(images(t, series.angles_deg[[t]])[0], series.images[t], rtol=1e-5, atol=1e-5)
+    assert frozen_of(load_config([*small, f"data.path={tmp_path / 'measured.npz'}"])) is None
 
 
 def test_a_run_of_a_dark_specimen_on_a_bright_field_is_not_usable(tmp_path, small, capsys):

@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import center_of_mass
 
 from dip4d.simulation.schemes import grs
-from dip4d.simulation.simulate import add_noise, jitter_shifts, simulate
+from dip4d.simulation.simulate import add_noise, frozen_images, jitter_shifts, simulate
 from dip4d.simulation.specimens import SPECIMENS
 
 
@@ -40,6 +40,17 @@ def test_jitter_moves_each_image_and_not_the_truth():
     shifts = [np.subtract(center_of_mass(a), center_of_mass(b))
               for a, b in zip(moved.images, still.images, strict=True)]  # fmt: skip
     np.testing.assert_allclose(shifts, jitter_shifts(grs(8, 70), 0.8, seed=2), atol=0.01)
+
+
+@pytest.mark.parametrize("specimen", ["alloying", "leaving", "film"])
+def test_a_frozen_specimen_is_seen_as_the_series_sees_it(specimen):
+    """From the finer grid, and with what lies outside of the volume: the same images at the same time and angle."""
+    series, _ = simulate(specimen, 16, n_z=10, frames=6, scheme="grs", peak_counts=0, seed=2)
+    images = frozen_images(specimen, 16, n_z=10, frames=6, seed=2, exclude=[1])
+    for t, frame in enumerate([0, 2, 3, 4, 5]):
+        seen = images(t, series.angles_deg)
+        assert seen.shape == series.shape
+        np.testing.assert_allclose(seen[frame], series.images[frame], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [16, 21])
