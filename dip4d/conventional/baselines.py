@@ -38,6 +38,7 @@ from dip4d.measures.image_quality import psnr_from_mse
 from dip4d.measures.noise import NoiseModel, noise_model
 from dip4d.projector import Geometry, Projector
 from dip4d.simulation.schemes import incremental
+from dip4d.simulation.simulate import FrozenImages
 from dip4d.tilt_series import TiltSeries
 
 Result = TypeVar("Result")
@@ -82,9 +83,8 @@ class Conventional:
     validation_rows: (Z, T), True for rows kept aside.
     test_rows: (Z, T), True for all rows of the test images; none if None.
     truth: (t, z, y, x), or None.
-    frozen: ``frozen(t, angles_deg)`` makes perfect images (n, z, s), at angles (n,), of the specimen as it is at frame
-        t, which the truth is an average of; projections of the voxels of the truth if None, which is easier for what
-        reconstructs these.
+    frozen: perfect images of the specimen, of which the voxels of the truth are averages; projections of these voxels
+        if None, which the same operator then reconstructs.
     iterations: the most to try.
     windows: the widths to try, images.
     peak_counts: at the brightest pixel of the images without noise, of the series that a frozen frame is reconstructed
@@ -103,7 +103,7 @@ class Conventional:
         *,
         test_rows: Tensor | None = None,
         truth: np.ndarray | None = None,
-        frozen: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        frozen: FrozenImages | None = None,
         iterations: int,
         windows: Sequence[int],
         peak_counts: float | None = None,
@@ -115,7 +115,8 @@ class Conventional:
         self.seconds = seconds
         self.frames, self.n_z, self.bins = series.shape
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
-        self.angles, self.views = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device), series.views
+        self.device, self.angles_deg, self.views = device, series.angles_deg, series.views
+        self.angles = self._radians(series.angles_deg)
         shown = torch.ones_like(validation_rows) if series.shown is None else torch.from_numpy(series.shown.T.copy())
         shown = shown.to(device)
         self.validation_rows = validation_rows.to(device) & shown
@@ -126,8 +127,7 @@ class Conventional:
         self.statistics = statistics or statistics_of(series.without_images(self.test_images))
         self.truth, self.frozen = truth, frozen or self._projected_truth
         self.data_range = math.nan if truth is None else float(truth.max())
-        self.angles_deg, self.max_angle = series.angles_deg, float(np.abs(series.angles_deg).max())
-        self.iterations, self.peak_counts, self.seed, self.device = iterations, peak_counts, seed, device
+        self.iterations, self.peak_counts, self.seed = iterations, peak_counts, seed
         self.windows = sorted({min(w, self.frames) for w in windows})
         self.sample = np.array(evenly(self.n_z, SLICES))
         # validation rows call for many more iterations
@@ -201,14 +201,14 @@ class Conventional:
         """
         if self.truth is None:
             raise ValueError("a frozen specimen needs the truth")
-        angles = incremental(self.frames, self.max_angle)
-        noisy = self.frozen_noise.added_to(self.frozen(t, angles), seed=self.seed + 1 + t)
-        A = self._operator(torch.from_numpy(np.deg2rad(angles)).to(self.device))
-        return A, torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
+        angles_deg = incremental(self.frames, float(np.abs(self.angles_deg).max()))
+        noisy = self.frozen_noise.added_to(self.frozen(t, angles_deg), seed=self.seed + 1 + t)
+        rows = torch.from_numpy(noisy).transpose(0, 1).contiguous().to(self.device)
+        return self._operator(self._radians(angles_deg)), rows
 
     def _projected_truth(self, t: int, angles_deg: np.ndarray) -> np.ndarray:
         """`frozen`, of the voxels of the truth."""
-        A = self._operator(torch.from_numpy(np.deg2rad(angles_deg)).to(self.device))
+        A = self._operator(self._radians(angles_deg))
         images = A(torch.from_numpy(cast(np.ndarray, self.truth)[t]).to(self.device))
         return images.transpose(0, 1).cpu().numpy()
 
@@ -252,6 +252,9 @@ class Conventional:
         movie = choice.together(A, self.rows, row_mask=self.all_masks).cpu()
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: movie[:, t].numpy(), choice.settings, seconds, choice.cut_short, *errors)
+
+    def _radians(self, angles_deg: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.deg2rad(angles_deg)).to(self.device)
 
     def _operator(self, angles: Tensor) -> Projector:
         return Projector(Geometry((self.bins, self.bins), self.bins, angles))

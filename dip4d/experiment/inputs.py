@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lightning as L
@@ -21,7 +21,7 @@ from dip4d.measures.suspects import suspects_advice
 from dip4d.reconstruction.fit import check_series
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.simulation.schemes import SCHEMES
-from dip4d.simulation.simulate import frozen_images, simulate
+from dip4d.simulation.simulate import FrozenImages, frozen_images, simulate
 from dip4d.tilt_series import TiltSeries
 
 _log = logging.getLogger(__name__)
@@ -123,10 +123,8 @@ def _simulated(config: Config) -> tuple[TiltSeries, np.ndarray]:
     return _shifted(config, series), truth
 
 
-def frozen_of(config: Config) -> Callable[[int, np.ndarray], np.ndarray] | None:
-    """``images(t, angles_deg)``, perfect images (n, z, s) of the simulated specimen stopped at image t; None for a
-    measured series.
-    """
+def frozen_of(config: Config) -> FrozenImages | None:
+    """Those of the specimen that the configuration simulates; None for a measured series."""
     if config.data.path is not None:
         return None
     s, exclude = config.simulate, config.data.exclude

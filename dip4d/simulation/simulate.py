@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cache, cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -29,6 +29,9 @@ from dip4d.tilt_geometry import remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
 
 SUPERSAMPLING, SHARP_SUPERSAMPLING = 2, 3
+
+FrozenImages = Callable[[int, np.ndarray], np.ndarray]
+"""Of a frame and of tilt angles (n,), degrees: perfect images (n, z, s) of the specimen as it is at that frame."""
 
 
 def add_noise(images: np.ndarray, peak_counts: float, *, seed: int) -> np.ndarray:
@@ -100,15 +103,14 @@ def frozen_images(
     n_z: int | None = None,
     seed: int = 0,
     exclude: Sequence[int] = (),
-) -> Callable[[int, np.ndarray], np.ndarray]:
-    """A function ``images(t, angles_deg)``: perfect images (n, z, s) of the specimen of a `simulate`d series at angles
-    (n,), stopped at image t.
+) -> FrozenImages:
+    """Those of the specimen of a `simulate`d series, which is drawn when they are first asked for.
 
     specimen, size, frames, n_z, seed: as of `simulate`.
-    exclude: images that are not counted. Raises ValueError for a specimen that is not known.
+    exclude: images that are not counted.
     """
-    scene, taus = Scene.of(specimen, size, n_z=n_z, seed=seed), np.delete(_taus(frames), exclude)
-    return lambda t, angles_deg: scene.frozen(taus[t], angles_deg)
+    scene, taus = cache(lambda: Scene.of(specimen, size, n_z=n_z, seed=seed)), np.delete(_taus(frames), exclude)
+    return lambda t, angles_deg: scene().frozen(taus[t], angles_deg)
 
 
 def _taus(frames: int) -> np.ndarray:
@@ -183,10 +185,8 @@ class Scene:
         if self.particle.sharp:
             views = (strips.project(volume, angle, bins=bins) for angle in angles)
         else:
-            views = Projector(Geometry((bins, bins), bins, torch.from_numpy(angles)))(
-                torch.from_numpy(volume)
-            )  # (z, n, s)
-            views = views.transpose(0, 1).numpy()
+            A = Projector(Geometry((bins, bins), bins, torch.from_numpy(angles)))
+            views = A(torch.from_numpy(volume)).transpose(0, 1).numpy()
         return (rows / self._finer for rows in views)
 
     def _binned(self, rows: np.ndarray) -> np.ndarray:

@@ -51,6 +51,18 @@ def test_frozen_frames_are_of_the_simulated_specimen_and_of_no_other(small, tmp_
     assert frozen_of(load_config([*small, f"data.path={tmp_path / 'measured.npz'}"])) is None
 
 
+def test_a_run_stands_beside_frozen_frames_of_its_specimen(tmp_path, small, monkeypatch):
+    asked = []
+
+    def watched(config):
+        images = frozen_of(config)
+        return lambda t, angles_deg: asked.append(t) or images(t, angles_deg)
+
+    monkeypatch.setattr("dip4d.experiment.run.frozen_of", watched)
+    run(tmp_path / "run", *small, "train.steps=2", "compare.methods=[sirt_frozen]")
+    assert asked
+
+
 def test_a_run_of_a_dark_specimen_on_a_bright_field_is_not_usable(tmp_path, small, capsys):
     series, _ = simulate("nanostar_alloying", 24, frames=16, peak_counts=0, seed=0)
     noise = np.random.default_rng(0).normal(0, 1, series.shape)
