@@ -39,7 +39,7 @@ import dip4d
 from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
-from dip4d.experiment.inputs import align_if_jittery
+from dip4d.experiment.inputs import align_if_jittery, with_margin
 from dip4d.indices import evenly
 from dip4d.measures.image_quality import all_scores, psnr
 from dip4d.measures.time_rank import time_rank
@@ -122,7 +122,7 @@ def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Ite
 def conventional(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
     """What is kept of a conventional reconstruction at its best settings against the truth, and its volumes."""
     size = SIZES[case.size]
-    series, _ = align_if_jittery(series, Config().align)
+    series, _ = align_if_jittery(with_margin(series, Config()), Config().align)
     at_work = Conventional(
         series,
         choose_split(series, Config().data.validation_rows, seed=case.seed).validation_rows,

@@ -32,6 +32,7 @@ from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import METHODS, label_of
 from dip4d.conventional.series import operator_and_rows
+from dip4d.experiment.inputs import with_margin
 from dip4d.indices import evenly, window
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
@@ -111,7 +112,7 @@ def of_conventional(name: str, series: TiltSeries, truth: np.ndarray, *, case: a
         volumes = [next(problem) for problem in problems]
         if iteration in ITERATIONS:
             seconds, cpu_seconds = share * (time.monotonic() - began), share * (time.process_time() - cpu)
-            value = quality.mean_psnr((v.numpy() for v in volumes), truth, frames=shown)
+            value = quality.mean_psnr((series.field(v).numpy() for v in volumes), truth, frames=shown)
             curve.append({"seconds": seconds, "cpu_seconds": cpu_seconds, "step": iteration, "psnr": value})
     return curve
 
@@ -124,6 +125,7 @@ def passes(curve: list[dict], bar: float) -> dict | None:
 def compute(a: argparse.Namespace) -> dict[str, list[dict]]:
     """All curves, or those of the methods asked for, one after the other; those computed before are kept."""
     series, truth = dip4d.simulate(a.specimen, a.size, n_z=a.n_z, frames=a.frames, peak_counts=a.counts, seed=a.seed)
+    series = with_margin(series, Config())
     path, key = results_of(a.size), f"{a.specimen} seed{a.seed}"
     kept = json.loads(path.read_text()) if path.exists() else {}
     curves = kept.get(key, {}).get("curves", {})

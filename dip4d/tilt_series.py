@@ -17,10 +17,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from dip4d.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Slices = TypeVar("Slices", np.ndarray, "Tensor")
 
 SAME_ANGLE_DEG = 0.1  # angles that differ by no more count as the same
 MOST_REPEATED = 7  # images of one view
@@ -43,6 +49,8 @@ class TiltSeries:
     notes: what a reader had to assume.
     shown: (t, z), False for rows of which an image that was shifted shows nothing; None if all images show all rows.
     tilt_axis: the axis of the images in the file, x (columns) or y (rows), along which the tilt axis lies.
+    margin: pixels by which the orthoslices that are reconstructed are wider than the images, at each side of the tilt
+        axis: for a specimen that the images cut off. Volumes are given without it.
     Raises InputError for counts that differ or values that are not finite.
     """
 
@@ -55,6 +63,7 @@ class TiltSeries:
     notes: tuple[str, ...] = ()
     shown: np.ndarray | None = None
     tilt_axis: str = "y"
+    margin: int = 0
 
     def __post_init__(self) -> None:
         images = np.ascontiguousarray(self.images, dtype=np.float32)
@@ -84,6 +93,16 @@ class TiltSeries:
     def shape(self) -> tuple[int, int, int]:
         """(T, Z, S)."""
         return self.images.shape
+
+    @property
+    def slice_shape(self) -> tuple[int, int]:
+        """(Y, X) of an orthoslice that is reconstructed, with the margin."""
+        bins = self.images.shape[2]
+        return bins, bins + 2 * self.margin
+
+    def field(self, slices: Slices) -> Slices:
+        """What the images show of orthoslices (..., Y, X), as they are reconstructed: (..., S, S)."""
+        return slices[..., self.margin : self.margin + self.images.shape[2]]
 
     @property
     def tau(self) -> np.ndarray:
@@ -222,7 +241,8 @@ class TiltSeries:
             raise InputError(f"bin={k} is larger than the images, {self.shape[1:]}", argument="bin")
         blocks = self.images[:, : z * k, : s * k].reshape(t, z, k, s, k).mean((2, 4))
         shown = None if self.shown is None else self.shown[:, : z * k].reshape(t, z, k).all(2)
-        return replace(self, images=blocks, shown=shown, pixel_nm=None if self.pixel_nm is None else self.pixel_nm * k)
+        pixel_nm = None if self.pixel_nm is None else self.pixel_nm * k
+        return replace(self, images=blocks, shown=shown, pixel_nm=pixel_nm, margin=-(-self.margin // k))
 
 
 def empty_pixels(images: np.ndarray, shown: np.ndarray | None = None) -> np.ndarray | None:

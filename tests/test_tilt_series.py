@@ -69,6 +69,16 @@ def test_crop_bin_and_background():
     assert refused.value.argument == "bin"
 
 
+def test_orthoslices_with_a_margin_are_wider_and_what_the_images_show_is_their_middle():
+    series = TiltSeries(np.ones((4, 6, 10)), ANGLES, margin=3)
+    assert series.slice_shape == (10, 16)
+    assert series.binned(2).slice_shape == (5, 9)  # no less than before
+    assert series.without_images([1]).at_positions([0]).slice_shape == (10, 16)
+    whole = np.arange(16.0) * np.ones((2, 10, 1))
+    np.testing.assert_array_equal(series.field(whole), whole[..., 3:13])
+    np.testing.assert_array_equal(replace(series, margin=0).field(whole[..., :10]), whole[..., :10])
+
+
 def test_times_asked_for_lie_within_the_series():
     series = TiltSeries(np.ones((4, 2, 3)), ANGLES, [0, 1, 5, 10])
     np.testing.assert_allclose(series.tau_at([0, 2.5, 10]), [0, 0.25, 1])

@@ -62,12 +62,11 @@ class Predictor:
 
     def __call__(self, series: TiltSeries, row_mask: np.ndarray) -> np.ndarray:
         """(t, z, s), 0 where none is predicted. row_mask: (t, z), True for the rows to reconstruct from."""
-        _, _, bins = series.shape
-        device = device_for()
+        bins, device = series.shape[2], device_for()
         rows = torch.from_numpy(series.images).permute(1, 0, 2)  # (Z, T, S)
         mask = torch.from_numpy(row_mask).T
         angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
-        operator = lambda frames: Projector(Geometry((bins, bins), bins, angles[frames]))
+        operator = lambda frames: Projector(Geometry(series.slice_shape, bins, angles[frames]))
         predicted = np.zeros_like(series.images)
         for k, (left_out, used) in enumerate(self.plan):
             y, start = rows[:, used].contiguous().to(device), self._volumes[k]

@@ -85,6 +85,13 @@ class Data:
     invert: bool = key(
         False, "Of each image take the level of its border less the image: a bright field, where a specimen is dark."
     )
+    margin_px: int | None = key(
+        None,
+        "Pixels by which the reconstructed orthoslices are wider than the images, at each side of the tilt axis, for a "
+        "specimen that these cut off; volumes are written without it. By default an eighth of the width where images "
+        "show the specimen at their border, else 0.",
+        low=0,
+    )
     exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
     validation_rows: float = key(
         0.05,

@@ -114,6 +114,7 @@ class Conventional:
     ) -> None:
         self.seconds = seconds
         self.frames, self.n_z, self.bins = series.shape
+        self.slice_shape, self._field = series.slice_shape, series.field
         self.rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous().to(device)  # (Z, T, S)
         self.device, self.angles_deg, self.views = device, series.angles_deg, series.views
         self.angles = self._radians(series.angles_deg)
@@ -146,7 +147,7 @@ class Conventional:
         choice = self._choose(algorithm, [Problem(A, self.rows[sample], masks[sample], sample, frames)])
         fitted = choice(A, self.rows, self.fit_masks)
         errors = self._errors(lambda t, z: fitted[z], 0.0)
-        volume = choice(A, self.rows, self.all_masks).cpu().numpy()
+        volume = self._shown(choice(A, self.rows, self.all_masks))
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: volume, choice.settings, seconds, choice.cut_short, *errors)
 
@@ -159,7 +160,7 @@ class Conventional:
             return choice(self._operator(self.angles[around]), y, masks[z][:, around])
 
         errors = self._errors(lambda t, z: slices(t, self.fit_masks, z=z), choice.seconds)
-        volume, settings = lambda t: slices(t, self.all_masks).cpu().numpy(), {"window": width} | choice.settings
+        volume, settings = lambda t: self._shown(slices(t, self.all_masks)), {"window": width} | choice.settings
         return Baseline(name, volume, settings, choice.seconds * self.n_z, choice.cut_short, *errors)
 
     def _best_window(self, algorithm: Algorithm) -> tuple[int, Choice]:
@@ -208,7 +209,7 @@ class Conventional:
 
     def _projected_truth(self, t: int, angles_deg: np.ndarray) -> np.ndarray:
         """`frozen`, of the voxels of the truth."""
-        A = self._operator(self._radians(angles_deg))
+        A = Projector(Geometry((self.bins, self.bins), self.bins, self._radians(angles_deg)))
         images = A(torch.from_numpy(cast(np.ndarray, self.truth)[t]).to(self.device))
         return images.transpose(0, 1).cpu().numpy()
 
@@ -225,7 +226,7 @@ class Conventional:
         taken = dict(zip(self.looks, self.each(self.frozen_series, self.looks), strict=True))
         problems = [Problem(A, y[self.sample], None, self.sample, [t]) for t, (A, y) in taken.items()]
         choice = self._choose(algorithm, problems)
-        volume = lambda t: choice(*(taken[t] if t in taken else self.frozen_series(t))).cpu().numpy()
+        volume = lambda t: self._shown(choice(*(taken[t] if t in taken else self.frozen_series(t))))
         return Baseline(name, volume, choice.settings, choice.seconds * self.n_z, choice.cut_short)
 
     def _joint(self, name: str, algorithm: Algorithm) -> Baseline:
@@ -249,7 +250,7 @@ class Conventional:
         choice = climbed_together(tried, ("weight", "time_weight"))
         fitted = choice.together(A, self.rows, row_mask=self.fit_masks)
         errors = self._errors(lambda t, z: fitted[z, t], 0.0)
-        movie = choice.together(A, self.rows, row_mask=self.all_masks).cpu()
+        movie = self._field(choice.together(A, self.rows, row_mask=self.all_masks)).cpu()
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: movie[:, t].numpy(), choice.settings, seconds, choice.cut_short, *errors)
 
@@ -257,7 +258,11 @@ class Conventional:
         return torch.from_numpy(np.deg2rad(angles_deg)).to(self.device)
 
     def _operator(self, angles: Tensor) -> Projector:
-        return Projector(Geometry((self.bins, self.bins), self.bins, angles))
+        return Projector(Geometry(self.slice_shape, self.bins, angles))
+
+    def _shown(self, slices: Tensor) -> np.ndarray:
+        """What the images show of reconstructed slices (Z, Y, X), on the CPU."""
+        return self._field(slices).cpu().numpy()
 
     @property
     def _choosing_masks(self) -> Tensor:
@@ -290,7 +295,7 @@ class Conventional:
         squares, voxels = defaultdict(float), defaultdict(int)
         for x, problem in zip(volumes, problems, strict=True):
             for t in problem.frames:
-                frame = x if x.ndim == 3 else x[:, t]
+                frame = self._field(x if x.ndim == 3 else x[:, t])
                 squares[t] += float((frame - self._true(t, problem.positions)).square().sum())
                 voxels[t] += frame.numel()
         return float(np.mean([psnr_from_mse(squares[t] / voxels[t], self.data_range) for t in squares]))

@@ -63,7 +63,7 @@ def quick_sirt(
             error = none_if_nan(relative_error(A(x)[aside].numpy(), rows[aside].numpy()))
             if best.error is not None and error is not None and error >= best.error:
                 break
-            best = QuickSirt(x[positions.index(z)].numpy().copy(), error, done)
+            best = QuickSirt(series.field(x[positions.index(z)]).numpy().copy(), error, done)
         if late:
             break
     return best

@@ -49,21 +49,23 @@ def statistics_of(series: TiltSeries, intensity_bound: float | None = None, *, d
 
 
 def whole_series(series: TiltSeries, iterations: int, *, device: str = "cpu") -> Tensor:
-    """SIRT of all images of a series, as if nothing had changed: (Z, Y, X), intensity per voxel, on the CPU."""
+    """SIRT of all images of a series, as if nothing had changed: (Z, Y, X) with the margin, intensity per voxel, on the
+    CPU.
+    """
     return sirt(*operator_and_rows(series, device), iterations).cpu()
 
 
 def operator_and_rows(series: TiltSeries, device: str = "cpu") -> tuple[Projector, Tensor]:
     """The operator of all images of a series, and their rows (Z, T, S), intensity, on a device."""
     rows = torch.from_numpy(series.images).permute(1, 0, 2).contiguous()
-    angles, bins = torch.from_numpy(np.deg2rad(series.angles_deg)), series.shape[2]
-    return Projector(Geometry((bins, bins), bins, angles.to(device))), rows.to(device)
+    angles = torch.from_numpy(np.deg2rad(series.angles_deg)).to(device)
+    return Projector(Geometry(series.slice_shape, series.shape[2], angles)), rows.to(device)
 
 
 def guess_intensity_bound(series: TiltSeries, device: str = "cpu") -> float:
     """The intensity per voxel that the brightest material of a series may have: a guess, from an early SIRT."""
     some = series.at_positions(evenly(series.shape[1], BOUND_SLICES))
-    early = whole_series(some, EARLY_ITERATIONS, device=device).numpy()
+    early = series.field(whole_series(some, EARLY_ITERATIONS, device=device)).numpy()
     return BOUND_PER_BRIGHT_VOXEL * float(np.quantile(early, 0.999))
 
 

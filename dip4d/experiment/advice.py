@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dip4d.config.schema import Config
 from dip4d.errors import InputError
-from dip4d.experiment.inputs import outline, split_of
+from dip4d.experiment.inputs import outline, split_of, with_margin
 from dip4d.experiment.measures import is_relative
 from dip4d.experiment.twin import Original, kind_of, original_of
 from dip4d.measures.elements import Elements
@@ -121,7 +121,7 @@ class SpecimenSource:
         keys = {"frames": a.images, "max_angle": a.max_angle, "peak_counts": a.dose * known.peak_counts}
         keys |= {"scheme": a.order or known.scheme}
         series, truth = simulate(**(vars(known) | keys), seed=self.config.run.seed)
-        return series, lambda: iter(truth)
+        return with_margin(series, self.config), lambda: iter(truth)
 
     def outline(self) -> TiltSeries:
         return outline(self.config)
@@ -147,10 +147,13 @@ class RunSource:
         each = np.linspace(0, len(series.times_s) - 1, a.images)
         times = np.interp(each, np.arange(len(series.times_s)), series.times_s)
         tau, angles = series.tau_at(times), self._angles(a)
-        volumes = lambda: original.movie(torch.from_numpy(tau).float())
-        clean = np.stack([_image(original, v, angle_deg=angle) for v, angle in zip(volumes(), angles, strict=True)])
+        at = torch.from_numpy(tau).float()
+        projected = zip(original.whole_movie(at), angles, strict=True)
+        clean = np.stack([_image(original, whole, angle_deg=angle) for whole, angle in projected])
         noise = NoiseModel(original.noise.gain / a.dose, original.noise.offset / a.dose**2)
-        return TiltSeries(noise.added_to(clean, seed=seed), angles, times, series.pixel_nm, source="planned"), volumes
+        images, margin = noise.added_to(clean, seed=seed), series.margin
+        planned = TiltSeries(images, angles, times, series.pixel_nm, source="planned", margin=margin)
+        return planned, lambda: original.movie(at)
 
     def _angles(self, acquisition: Acquisition) -> np.ndarray:
         """(t,), degrees: in the order of the known series, thinned or drawn together; or in another order."""
@@ -168,7 +171,7 @@ class RunSource:
 
 
 def _image(original: Original, volume: np.ndarray, *, angle_deg: float) -> np.ndarray:
-    """The image (z, s) of a volume without noise."""
+    """The image (z, s) of a volume, with its margin, without noise."""
     angles = torch.full((len(volume), 1), np.deg2rad(angle_deg), device=original.module.device)
     slices: Tensor = torch.from_numpy(volume).to(angles.device)[:, None]
     return original.module.microscope.project(slices, angles)[:, 0].float().cpu().numpy()

@@ -105,7 +105,7 @@ class LivePicture(L.Callback):
         k = width // data.series.shape[2]
         batch = data.batch([min(self.z // k, data.series.shape[1] - 1)]).to(module.device)
         tau = torch.as_tensor(self.series.tau[self.frames], dtype=torch.float32, device=module.device)[None]
-        small = module(batch.z, batch.rows, tau=tau)[0].float().cpu().numpy() / k
+        small = data.series.field(module(batch.z, batch.rows, tau=tau)[0]).float().cpu().numpy() / k
         slices = small.repeat(k, axis=1).repeat(k, axis=2)
         left = width - slices.shape[1]  # was cut off when the images were binned
         slices = np.pad(slices, ((0, 0), (0, left), (0, left)))

@@ -138,19 +138,19 @@ class Watched:
     def frames(self) -> Iterator[np.ndarray]:
         """Draws the volumes (z, y, x), one for each image of the series."""
         keys = key_frames(len(self.series.images))
-        frames = self._projected(movie(self.module, self.data))
+        frames = self._projected(self.module.whole_volumes(self.data, self.data.tau))
         frames = frames if self._bound is None else self._bound.counted(frames)
         frames = weighed(kept(frames, keys, into=self.shown), into=self.masses)
         frames = self._small.passing(frames, times_kept(self.series))
         return frames if self.truth is None else scored(frames, self.truth, into=self.scores, seconds=self.seconds)
 
-    def _projected(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        for t, volume in enumerate(frames):
-            image = partial(self.module.image, self.data, t, volume=torch.from_numpy(volume))
+    def _projected(self, volumes: Iterable[torch.Tensor]) -> Iterator[np.ndarray]:
+        for t, whole in enumerate(volumes):
+            image = partial(self.module.image, self.data, t, volume=whole)
             (predicted, measured), (before, after) = image(), (image(turn_deg=turn)[0] for turn in (-0.5, 0.5))
             self._images.append((predicted.numpy(), measured.numpy()))
             self._steps.append(pose_step(*self._images[-1][::-1], per_degree=(after - before).numpy()))
-            yield volume
+            yield self.series.field(whole).numpy()
 
     @property
     def images(self) -> Images:
@@ -215,7 +215,8 @@ def key_frames(frames: int) -> list[int]:
 def key_slices(module: DIP4D, data: TiltRows, *, z: int) -> np.ndarray:
     """The orthoslices (t, y, x) at z of the frames that figures show, as a network draws them now."""
     batch, tau = data.batch([z]).to(module.device), data.tau[key_frames(len(data.tau))]
-    return module(batch.z, batch.rows, tau=tau.to(module.device)[None])[0].float().cpu().numpy()
+    slices = module(batch.z, batch.rows, tau=tau.to(module.device)[None])[0]
+    return data.series.field(slices).float().cpu().numpy()
 
 
 def add_orthoslices(folder: Path, slices: dict[str, np.ndarray], *, frames: Sequence[int]) -> None:

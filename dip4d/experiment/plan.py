@@ -175,13 +175,14 @@ def _rounded_up(minutes: float) -> str:
 
 def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
     """About the peak of the memory of a run, GB: a step of its fit, the drawing of its volumes, or space-time TV."""
-    t, z, n = series.shape
+    t, z, _ = series.shape
+    voxels = math.prod(series.slice_shape)
     positions, images = min(config.train.slices, z), min(config.train.rows or t, t)
     if config.network.motion in MOTIONS:
         positions, images = z, images_in_a_batch(config.train.slices, series)
     network = config.network
-    step = gb_of_step(positions, images=images, bins=n, channels=network.channels, materials=network.materials)
-    volume = 4e-9 * z * n**2
+    step = gb_of_step(positions, images=images, voxels=voxels, channels=network.channels, materials=network.materials)
+    volume = 4e-9 * z * voxels
     draw = volume * (network.rank * network.materials + VOLUMES_IN_MEMORY)
     held = 4 * 4e-9 * series.images.size + (t * volume if with_truth else 0)
     all_frames = MOVIES_OF_STTV * t * volume if "sttv" in (config.compare.methods or ()) else 0

@@ -25,7 +25,7 @@ from dip4d.conventional.series import SeriesStatistics, statistics_of
 from dip4d.errors import InputError
 from dip4d.experiment import outputs, scores
 from dip4d.experiment.budget import Budget
-from dip4d.experiment.inputs import Inputs, align_if_jittery, split_of
+from dip4d.experiment.inputs import Inputs, align_if_jittery, split_of, with_margin
 from dip4d.experiment.plan import device_of
 from dip4d.experiment.provenance import made_of
 from dip4d.experiment.quiet import quiet_lightning
@@ -47,8 +47,8 @@ _log = logging.getLogger(__name__)
 
 SERIES = "series.npz"  # in the folder of a saved reconstruction, so that its config.yaml repeats it
 SECONDS_BETWEEN_LINES = 10.0  # of progress
-_USED = ("network.", "train.", "trainer.", "run.seed", "data.validation_rows", "data.test_images", "align.automatic",
-         "align.refine", "align.along_z", "align.tilt")  # fmt: skip
+_USED = ("network.", "train.", "trainer.", "run.seed", "data.validation_rows", "data.test_images", "data.margin_px",
+         "align.automatic", "align.refine", "align.along_z", "align.tilt")  # fmt: skip
 
 
 def reconstruct(
@@ -82,6 +82,7 @@ def reconstruct(
     series = _series_of(series, angles_deg, times_s=times_s, pixel_nm=pixel_nm)
     config = _config_of(keys, max_minutes=max_minutes, steps=steps)
     _check(series, truth)
+    series = with_margin(series, config)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
         budget, split = Budget.of(config), split_of(config, series)
@@ -226,7 +227,8 @@ class Reconstruction:
     def _write(self, path: Path) -> None:
         done, series = self._done, self.series
         align = dataclasses.replace(self.config.align, automatic=False)
-        data = dataclasses.replace(self.config.data, path=str(path / SERIES), background="none")
+        written = {"path": str(path / SERIES), "background": "none", "margin_px": series.margin}
+        data = dataclasses.replace(self.config.data, **written)
         write_tilt_series(path / SERIES, series)
         save_config(dataclasses.replace(self.config, data=data, align=align), path / run_folder.CONFIG)
         with quiet_lightning(), written_beside(path / run_folder.CHECKPOINT) as place:

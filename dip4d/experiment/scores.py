@@ -114,14 +114,17 @@ def diagnostics_of(images: Images, data: TiltRows, *, excluded: Sequence[int] = 
 
 
 def mass_of(series: TiltSeries, volumes: Sequence[float]) -> dict[str, Any]:
-    """The total intensity of images and volumes against time. volumes: (t,), that of each volume."""
+    """The total intensity of images and volumes against time; they need not agree where images cut the specimen off.
+
+    volumes: (t,), that of each volume.
+    """
     masses = masses_of_images(series)
     trend = mass_trend(masses, series.times_s)
     usual = float(np.median(masses))
     return {
         "images": masses.tolist(),
         "volumes": list(volumes),
-        "volumes_over_images": float(np.median(volumes)) / usual if usual > 0 else None,
+        "volumes_over_images": float(np.median(volumes)) / usual if usual > 0 and not series.margin else None,
         "slope": none_if_nan(trend.slope),
         "scatter": none_if_nan(trend.scatter),
     }

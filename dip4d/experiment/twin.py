@@ -18,6 +18,7 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from dip4d.config.load import load_config
 from dip4d.config.schema import Config
@@ -74,7 +75,11 @@ class Original:
 
     def movie(self, tau: torch.Tensor | None = None) -> Iterator[np.ndarray]:
         """The volumes (z, y, x) that are put into a twin, one for each image; or at times tau (t,), 0..1."""
-        for volume in self.module.volumes(self.data, self.data.tau if tau is None else tau):
+        return (self.series.field(whole) for whole in self.whole_movie(tau))
+
+    def whole_movie(self, tau: torch.Tensor | None = None) -> Iterator[np.ndarray]:
+        """As `movie`, with the margin of the series: what has to be projected."""
+        for volume in self.module.whole_volumes(self.data, self.data.tau if tau is None else tau):
             plain = volume.numpy()
             yield plain + np.float32(self.amount) * (sharper(plain) - plain)
 
@@ -145,11 +150,11 @@ def original_of(folder: Path) -> Original:
     module.load_state_dict(saved["state_dict"])
     module.eval()
     predicted, sharpened, first = [], [], []
-    for t, volume in enumerate(module.volumes(data, data.tau)):
+    for t, volume in enumerate(module.whole_volumes(data, data.tau)):
         for images, shown in ((predicted, volume), (sharpened, torch.from_numpy(sharper(volume.numpy())))):
             images.append(module.image(data, t, volume=shown)[0].numpy())
         if t % max(1, len(data.tau) // 5) == 0:
-            first.append(volume.numpy())
+            first.append(series.field(volume).numpy())
     elements = elements_of_run(config, np.stack(first))
     images, steep = np.stack(predicted), np.stack(sharpened)
     noise = noise_model(series.images, images, views=series.views)
@@ -255,5 +260,6 @@ def _resolution(original: Original, callbacks: Sequence[L.Callback]) -> dict:
 
 def _images_of(original: Original, marks: Marks) -> np.ndarray:
     """The images (t, z, s) of what is put in."""
-    image = lambda t: original.module.image(original.data, t, volume=torch.from_numpy(marks.added(t)))[0].numpy()
-    return np.stack([image(t) for t in range(len(original.series.images))])
+    module, data, margin = original.module, original.data, original.series.margin
+    whole = lambda t: F.pad(torch.from_numpy(marks.added(t)), (margin, margin))
+    return np.stack([module.image(data, t, volume=whole(t))[0].numpy() for t in range(len(data.series.images))])

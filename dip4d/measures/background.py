@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dip4d.measures.moments import least_squares
+from dip4d.measures.noise import noise_level
 from dip4d.measures.tilt_axis import FEWEST_VIEWS, LEAST_TILT_DEG
 from dip4d.tilt_series import TiltSeries, border_levels, empty_pixels
 
 _BACKGROUND = 0.03  # share of the brightest pixel above which a level beside the specimen is a background
+_REACHES, _SURE, _OFTEN = (
+    0.05,
+    4.0,
+    0.05,
+)  # level at the border over that of the image, standard errors, share of images
 _FALLS = 0.05  # share of the brightest intensity by which the level of the border may fall with the tilt
 THINNEST = 8  # slices from which the border and the suspects of a series are judged
 
@@ -33,6 +41,21 @@ def background_advice(series: TiltSeries) -> str | None:
         f"the images have a background of about {level:.4g}, {level / peak:.0%} of the brightest pixel, beside the "
         'specimen: subtract it, with series.without_background("auto")'
     )
+
+
+def reaches_border(series: TiltSeries) -> bool:
+    """Whether images, less their background, cut the specimen off across the tilt axis, as they may along it: at one
+    side, some of them or all in the mean, the two outermost columns hold a twentieth of what a column holds, or more.
+    """
+    images, columns = series.images, 2
+    if images.shape[2] < THINNEST:
+        return False
+    sides = [side.mean((1, 2), dtype=np.float64) for side in (images[..., :columns], images[..., -columns:])]
+    least = _REACHES * float(images.mean(dtype=np.float64))
+    noise = noise_level(series) / math.sqrt(columns * images.shape[1])
+    some = np.maximum(*sides) > max(least, _SURE * noise)
+    always = max(side.mean() for side in sides) > max(least, _SURE * noise / math.sqrt(len(images)))
+    return bool(always or some.sum() >= max(2, _OFTEN * len(images)))
 
 
 def border_advice(series: TiltSeries, *, key: str = "background") -> str | None:

@@ -174,7 +174,7 @@ def prepare(
     align = settings.align
     module = DIP4D(
         network,
-        Microscope((bins, bins), bins),
+        Microscope(series.slice_shape, bins),
         loss=LOSSES[t.loss](statistics.peak_intensity),
         schedule=Schedule(steps_of_fit(t, n_z), budget, constant=t.schedule == "constant"),
         learning_rate=t.learning_rate,

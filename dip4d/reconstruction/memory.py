@@ -54,18 +54,18 @@ def keep_buffers() -> Iterator[None]:
         library.malloc_trim(0)
 
 
-def gb_of_step(positions: int, *, images: int, bins: int, channels: int, materials: int = 1) -> float:
+def gb_of_step(positions: int, *, images: int, voxels: int, channels: int, materials: int = 1) -> float:
     """About how much memory a step of the fit needs, GB, besides `BASE_GB`.
 
     positions: z in a step.
     images: rows of each of them.
-    bins: the width of an image.
+    voxels: of an orthoslice.
     channels: of the decoder.
     materials: of the specimen.
     Measured, within 6 %: peaks of processes at 64^2, 128^2 and 256^2, 4 to 16 positions, 50 and 100 images.
     """
     of_rows = ARRAYS_OF_ROWS + ARRAYS_OF_MATERIAL * (materials - 1)
-    return 4e-9 * positions * bins**2 * (of_rows * images + ARRAYS_OF_CHANNELS * channels)
+    return 4e-9 * positions * voxels * (of_rows * images + ARRAYS_OF_CHANNELS * channels)
 
 
 def free_gb() -> float | None:

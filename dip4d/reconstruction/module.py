@@ -282,7 +282,7 @@ class DIP4D(L.LightningModule):
 
         data: the rows.
         frame: its number.
-        volume: (Z, Y, X), at its time.
+        volume: (Z, Y, X), at its time, with the margin.
         turn_deg: by so much farther the specimen is tilted in the prediction.
         """
         z = torch.arange(len(data.rows))
@@ -292,9 +292,13 @@ class DIP4D(L.LightningModule):
         predicted, measured = (rows.masked(v.float())[:, 0].cpu() for v in (projected, rows.values))
         return predicted, measured
 
-    @torch.no_grad()
     def volumes(self, data: TiltRows, tau: Tensor) -> Iterator[Tensor]:
-        """Yields the volume (Z, Y, X) at each time tau (T,), intensity per voxel, on the CPU.
+        """Yields the volume (Z, Y, X) at each time tau (T,), intensity per voxel, on the CPU: what the images show."""
+        return (data.series.field(whole) for whole in self.whole_volumes(data, tau))
+
+    @torch.no_grad()
+    def whole_volumes(self, data: TiltRows, tau: Tensor) -> Iterator[Tensor]:
+        """As `volumes`, with the margin of the series: what has to be projected.
 
         The features of all positions are kept, the volumes are not.
         """

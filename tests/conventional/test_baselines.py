@@ -16,6 +16,7 @@ from dip4d.conventional.search import Choice
 from dip4d.conventional.series import statistics_of
 from dip4d.indices import window
 from dip4d.measures.image_quality import psnr
+from dip4d.projector import Geometry, Projector
 from dip4d.reconstruction.split import choose_validation_rows, rows_of
 from dip4d.simulation.simulate import simulate
 from dip4d.tilt_series import TiltSeries
@@ -240,3 +241,25 @@ def test_what_an_image_does_not_show_is_not_fitted(data):
         found.append((baseline.volume(0), baseline.validation_error))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]
+
+
+@pytest.mark.parametrize("name", ["sirt_whole", "sirt_window", "sirt_frozen", "tv_frozen", "sttv"])
+def test_with_a_margin_a_specimen_that_the_images_cut_off_is_better(name):
+    """And what is returned and scored is as wide as the images."""
+    y, x = torch.meshgrid(torch.arange(16.0) - 7.5, torch.arange(32.0) - 15.5, indexing="ij")
+    whole = (torch.hypot(y, x + 2) < 4).float() + (torch.hypot(y, x - 9) < 3)  # the border is at 8
+    images = lambda t, degrees: (
+        Projector(Geometry((16, 32), 16, torch.from_numpy(np.deg2rad(degrees))))(whole.expand(3, -1, -1))
+        .transpose(0, 1)
+        .numpy()
+    )
+    angles = 7.3 * (np.arange(20) * 7 % 20) - 70
+    series, truth = TiltSeries(images(0, angles), angles), np.tile(whole[:, 8:24].numpy(), (20, 3, 1, 1))
+    keys = {"truth": truth, "frozen": images, "iterations": 60, "windows": [12], "peak_counts": 0, "seed": 0}
+    scores = []
+    for margin in (0, 8):
+        rows = torch.zeros(3, 20, dtype=torch.bool)
+        baseline = Conventional(dataclasses.replace(series, margin=margin), rows, **keys).baseline(name)
+        assert baseline.volume(3).shape == (3, 16, 16)
+        scores.append(psnr(baseline.volume(3), truth[3], data_range=1.0))
+    assert scores[1] > scores[0] + 1

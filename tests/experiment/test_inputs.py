@@ -93,3 +93,20 @@ def test_a_time_outside_of_the_series_is_refused_before_any_work(tmp_path, small
     assert "output.times" in error
     assert "11.5 s" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_a_specimen_that_the_images_cut_off_is_reconstructed_beyond_them(tmp_path, small, capsys, logged):
+    leaving = [*small, "simulate.specimen=leaving", "simulate.size=24", "simulate.n_z=12"]
+    margins = {}
+    for key in ("", "data.margin_px=0", "data.margin_px=2"):
+        margins[key] = load_data(load_config([*leaving, *filter(None, [key])]))[0].margin
+    assert margins == {"": 3, "data.margin_px=0": 0, "data.margin_px=2": 2}
+    assert [r.getMessage() for r in logged if "cut the specimen off" in r.getMessage()]
+    assert main(["reconstruct", *leaving, "data.margin_px=25", f"run.dir={tmp_path / 'run'}"]) == 2
+    assert "data.margin_px=25: must be at most the width of the images, 24 px" in capsys.readouterr().err
+
+    metrics = run(tmp_path / "run", *leaving, "uncertainty.members=3", "output.save=[sirt_window,truth]")
+    for name in ("volumes", "uncertainty", "saved/sirt_window", "saved/truth"):
+        assert open_volumes(tmp_path / "run" / f"{name}.ome.tif").shape == (12, 12, 24, 24)
+    assert metrics["mass"]["volumes_over_images"] is None  # the images and the volumes hold other parts of it
+    assert main(["twin", str(tmp_path / "run"), "--refits", "2"]) == 0

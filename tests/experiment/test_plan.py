@@ -90,7 +90,7 @@ def test_the_memory_of_a_step_is_what_was_measured():
     """Peaks of processes, MiB: 100 or 50 images, default network."""
     for bins, positions, images, peak in ((64, 8, 100, 700), (128, 8, 100, 951), (256, 8, 100, 1936),
                                           (128, 16, 100, 1270), (128, 8, 50, 866), (256, 4, 100, 1231)):  # fmt: skip
-        found = BASE_GB + gb_of_step(positions, images=images, bins=bins, channels=32)
+        found = BASE_GB + gb_of_step(positions, images=images, voxels=bins**2, channels=32)
         assert found == pytest.approx(peak * 2**20 * 1e-9, rel=0.06)
     free = free_gb()
     assert free is None or 0.01 < free < 1e5

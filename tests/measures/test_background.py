@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dip4d.measures.background import border_advice
+from dip4d.measures.background import border_advice, reaches_border
 from dip4d.measures.contrast import contrast_advice
 from dip4d.simulation.simulate import simulate
 from dip4d.simulation.specimens import SPECIMENS
@@ -34,10 +34,31 @@ def test_a_specimen_that_reaches_the_border_is_named_and_a_film_is_not(half_widt
     assert border_advice(TiltSeries(over, angles)) is None
 
 
+@pytest.mark.parametrize(("half_width", "cut"), [(10, False), (14, False), (16, True), (30, True)])
+@pytest.mark.parametrize("counts", [4, 400])
+def test_a_specimen_is_cut_off_where_the_images_show_it_at_their_border(half_width, cut, counts):
+    images = np.random.default_rng(0).poisson(slab(half_width, 1) * (counts / 40))
+    assert reaches_border(TiltSeries(images, ORDERS["scattered"])) == cut
+    along = images.transpose(0, 2, 1)[:, :, ::-1]  # along the axis it may
+    inside = np.pad(along[:, :, 4:-4], ((0, 0), (0, 0), (4, 4)))
+    assert not reaches_border(TiltSeries(inside, ORDERS["scattered"]))
+
+
+def test_a_specimen_that_leaves_the_field_in_the_end_is_cut_off():
+    for seed in (0, 1):
+        assert reaches_border(simulate("leaving", 32, n_z=16, frames=40, peak_counts=50, seed=seed)[0])
+
+
+def test_noise_alone_is_no_specimen_at_the_border():
+    noise = np.random.default_rng(0).normal(0, 1, (60, 24, 32))
+    assert not reaches_border(TiltSeries(noise, ORDERS["scattered"]))
+
+
 @pytest.mark.parametrize("specimen", SPECIMENS)
 def test_no_simulated_specimen_looks_inverted_or_cut(specimen):
     series, _ = simulate(specimen, 24, frames=40, peak_counts=100, seed=3)
     assert contrast_advice(series) is None
     assert border_advice(series) is None
+    assert not reaches_border(series)
     dark = TiltSeries(200 - series.images, series.angles_deg)
     assert "invert=true" in contrast_advice(dark)

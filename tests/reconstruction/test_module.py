@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from dip4d.config.load import config_of
 from dip4d.reconstruction.data import TiltRows
+from dip4d.reconstruction.fit import prepare
 from dip4d.reconstruction.forward_model import Microscope
 from dip4d.reconstruction.losses import SquaredError
 from dip4d.reconstruction.module import DIP4D
@@ -137,6 +139,22 @@ def test_volumes_are_the_orthoslices_stacked(data):
     for volume, t in zip(volumes, (0, 7), strict=True):
         assert volume.shape == (16, 16, 16)
         torch.testing.assert_close(volume[11], module(batch.z, batch.rows, tau=data.tau[t].view(1, 1))[0, 0])
+
+
+def test_with_a_margin_a_volume_is_what_the_images_show_of_what_is_drawn_and_projected(data):
+    series = dataclasses.replace(data.series, margin=5)
+    settings = config_of(**{"network.materials": 1, "train.steps": 2})
+    module, rows = prepare(series, data.split, settings=settings)
+    whole, volume = (next(draw(rows, rows.tau[[3]])) for draw in (module.whole_volumes, module.volumes))
+    assert whole.shape == (16, 16, 26)
+    np.testing.assert_array_equal(volume, whole[..., 5:21])
+    predicted, _ = module.image(rows, 3, volume=whole)
+    beyond = whole.clone()
+    beyond[..., 5:21] = 0
+    angle = rows.angles[[3]].expand(16, 1)
+    of_both = [module.microscope.project(v[:, None], angle)[:, 0] for v in (beyond, whole - beyond)]
+    assert float(of_both[0].sum()) > 0  # what is beyond the images at one angle is in them at another
+    torch.testing.assert_close(predicted, of_both[0] + of_both[1])
 
 
 def fit(module: DIP4D, data: TiltRows, *callbacks: L.Callback) -> DIP4D:

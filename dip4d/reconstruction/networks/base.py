@@ -96,9 +96,8 @@ class Problem:
 
     @property
     def slice_shape(self) -> tuple[int, int]:
-        """(Y, X) of an orthoslice."""
-        bins = self.series.shape[2]
-        return bins, bins
+        """(Y, X) of an orthoslice, with the margin."""
+        return self.series.slice_shape
 
     @property
     def n_z(self) -> int:
