@@ -81,8 +81,7 @@ def reconstruct(
     began = time.monotonic()
     series = _series_of(series, angles_deg, times_s=times_s, pixel_nm=pixel_nm)
     config = _config_of(keys, max_minutes=max_minutes, steps=steps)
-    _check(series, truth)
-    series = with_margin(series, config)
+    series = with_margin(_checked(series, truth), config)
     with quiet_lightning(), torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
         budget, split = Budget.of(config), split_of(config, series)
@@ -284,8 +283,10 @@ def _shown(progress: bool) -> list[L.Callback]:
     return [ProgressLine(print, SECONDS_BETWEEN_LINES)] if progress else []
 
 
-def _check(series: TiltSeries, truth: np.ndarray | None) -> None:
-    """Raises InputError for what cannot be reconstructed, and for a truth of another shape; warns of a background."""
+def _checked(series: TiltSeries, truth: np.ndarray | None) -> TiltSeries:
+    """The same series; raises InputError for what cannot be reconstructed, and for a truth of another shape; warns of a
+    background.
+    """
     if (np.diff(series.times_s) < 0).any():
         raise InputError("times_s must not decrease: sort images, angles and times by time", argument="times_s")
     check_series(series)
@@ -298,3 +299,4 @@ def _check(series: TiltSeries, truth: np.ndarray | None) -> None:
         )
     if advice := background_advice(series):
         _log.warning(advice)
+    return series

@@ -330,6 +330,7 @@ def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> di
         "times_s": inputs.series.times_s.tolist(),
         "angles_deg": inputs.series.angles_deg.tolist(),
         "pixel_nm": inputs.series.pixel_nm,
+        "margin_px": inputs.series.margin,
     }
 
 

@@ -51,7 +51,8 @@ def _series_sentence(metrics: dict, config: Config | None) -> str:
     frames, rows, columns = made["shape"]
     low, high = made["angles_deg"]
     pixel = f", pixels of {metrics['pixel_nm']:.4g} nm" if metrics.get("pixel_nm") else ""
-    kind = "A tilt series"
+    kind, margin = "A tilt series", metrics.get("margin_px")
+    wider = f", from orthoslices that reach {margin} pixels beyond the images at each side" if margin else ""
     if config is not None and config.data.path is None:
         s = config.simulate
         noise = f"Poisson noise of {s.peak_counts:g} counts at the brightest pixel" if s.peak_counts else "no noise"
@@ -59,7 +60,7 @@ def _series_sentence(metrics: dict, config: Config | None) -> str:
     return (
         f"{kind} of {frames} images ({rows} rows along the tilt axis, {columns} columns{pixel}; tilt angles "
         f"{low:.1f} to {high:.1f} degrees, taken in {times[-1] - times[0]:g} s) was reconstructed as one volume for "
-        "every image."
+        f"every image{wider}."
     )
 
 

@@ -11,6 +11,7 @@ from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import load_config
 from dip4d.experiment.inputs import frozen_of, load_data
 from dip4d.io import open_volumes
+from dip4d.report.words import methods_paragraph
 from dip4d.simulation.schemes import grs
 from dip4d.simulation.simulate import jitter_shifts, simulate
 from dip4d.tilt_geometry import remove_slow_motion
@@ -108,5 +109,7 @@ def test_a_specimen_that_the_images_cut_off_is_reconstructed_beyond_them(tmp_pat
     metrics = run(tmp_path / "run", *leaving, "uncertainty.members=3", "output.save=[sirt_window,truth]")
     for name in ("volumes", "uncertainty", "saved/sirt_window", "saved/truth"):
         assert open_volumes(tmp_path / "run" / f"{name}.ome.tif").shape == (12, 12, 24, 24)
+    assert metrics["margin_px"] == 3
+    assert "orthoslices that reach 3 pixels beyond the images" in methods_paragraph(metrics, None)
     assert metrics["mass"]["volumes_over_images"] is None  # the images and the volumes hold other parts of it
     assert main(["twin", str(tmp_path / "run"), "--refits", "2"]) == 0
