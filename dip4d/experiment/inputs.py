@@ -17,11 +17,10 @@ from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 from dip4d.alignment.shifts import Shifts, apply
 from dip4d.config.schema import Align, Camera, Config
 from dip4d.errors import InputError
-from dip4d.measures.background import border_advice, reaches_border
+from dip4d.measures.background import border_advice, margin_of
 from dip4d.measures.contrast import contrast_advice
 from dip4d.measures.suspects import suspects_advice
 from dip4d.reconstruction.fit import check_series
-from dip4d.reconstruction.networks.dip import MARGIN_SHARE
 from dip4d.reconstruction.split import Split, choose_split
 from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.simulate import FrozenImages, frozen_images, simulate
@@ -122,13 +121,11 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 def with_margin(series: TiltSeries, config: Config) -> TiltSeries:
     """A series, less its background, with the margin of the configuration, or with one where its images ask for it."""
     width, margin = series.shape[2], config.data.margin_px
-    if margin is None:
-        margin = round(MARGIN_SHARE * width) if reaches_border(series) else 0
-        if margin:
-            _log.info(
-                "The images cut the specimen off across the tilt axis: it is reconstructed "
-                f"{margin} px farther at each side (data.margin_px)"
-            )
+    if margin is None and (margin := margin_of(series)):
+        _log.info(
+            "The images cut the specimen off across the tilt axis: it is reconstructed "
+            f"{margin} px farther at each side (data.margin_px)"
+        )
     if margin > width:
         raise InputError(f"data.margin_px={margin}: must be at most the width of the images, {width} px")
     return dataclasses.replace(series, margin=margin)

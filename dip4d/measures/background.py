@@ -12,11 +12,9 @@ from dip4d.measures.tilt_axis import FEWEST_VIEWS, LEAST_TILT_DEG
 from dip4d.tilt_series import TiltSeries, border_levels, empty_pixels
 
 _BACKGROUND = 0.03  # share of the brightest pixel above which a level beside the specimen is a background
-_REACHES, _SURE, _OFTEN = (
-    0.05,
-    4.0,
-    0.05,
-)  # level at the border over that of the image, standard errors, share of images
+_REACHES, _SURE = 0.05, 4.0  # the border over the whole image, standard errors
+_OFTEN, _SEEN = 0.05, 0.9  # share of the images that are cut; share of these, up to whose tilt they are
+LEAST_MARGIN, MOST_MARGIN = 1 / 8, 1 / 2  # of the width of the images
 _FALLS = 0.05  # share of the brightest intensity by which the level of the border may fall with the tilt
 THINNEST = 8  # slices from which the border and the suspects of a series are judged
 
@@ -43,19 +41,28 @@ def background_advice(series: TiltSeries) -> str | None:
     )
 
 
-def reaches_border(series: TiltSeries) -> bool:
-    """Whether images, less their background, cut the specimen off across the tilt axis, as they may along it: at one
-    side, some of them or all in the mean, the two outermost columns hold a twentieth of what a column holds, or more.
+def margin_of(series: TiltSeries) -> int:
+    """About how many pixels a specimen reaches beyond its images, less their background, at each side of the tilt axis;
+    0 if they show all of it but for what they cut off along the axis.
+
+    They cut it off if at one side, of some of them or in the mean of all, the two outermost columns hold a twentieth of
+    what a column holds, or more. The farther it reaches the higher the tilt at which they do: a thin one that ends at x
+    is seen up to x cos.
     """
-    images, columns = series.images, 2
-    if images.shape[2] < THINNEST:
-        return False
+    images, columns, width = series.images, 2, series.shape[2]
+    if width < THINNEST:
+        return 0
     sides = [side.mean((1, 2), dtype=np.float64) for side in (images[..., :columns], images[..., -columns:])]
     least = _REACHES * float(images.mean(dtype=np.float64))
     noise = noise_level(series) / math.sqrt(columns * images.shape[1])
-    some = np.maximum(*sides) > max(least, _SURE * noise)
-    always = max(side.mean() for side in sides) > max(least, _SURE * noise / math.sqrt(len(images)))
-    return bool(always or some.sum() >= max(2, _OFTEN * len(images)))
+    cut = np.maximum(*sides) > max(least, _SURE * noise)
+    if cut.sum() < max(2, _OFTEN * len(images)):  # noise may hide in each what all of them show
+        cut[:] = max(side.mean() for side in sides) > max(least, _SURE * noise / math.sqrt(len(images)))
+    if not cut.any():
+        return 0
+    tilt = np.quantile(np.abs(series.angles_deg[cut]), _SEEN)
+    beyond = 0.5 / max(math.cos(math.radians(tilt)), 0.1) - 0.5
+    return round(width * min(max(beyond, LEAST_MARGIN), MOST_MARGIN))
 
 
 def border_advice(series: TiltSeries, *, key: str = "background") -> str | None:

@@ -12,7 +12,7 @@ from dip4d.reconstruction.networks.moving import Moving
 from dip4d.tilt_series import TiltSeries
 
 CLOSED_SHARE = 0.02  # of the largest row sum: a specimen whose first and last row hold less ends inside of the volume
-MARGIN_SHARE = 1 / 8  # of the width of the images: so far beyond them a specimen is drawn that they cut off
+MARGIN_SHARE = 1 / 8  # of the width: so many planes are drawn beyond a volume in which it does not
 
 
 @register_network("dip", label="DIP-4D", follows_motion=True)
