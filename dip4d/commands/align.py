@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ def run(a: argparse.Namespace) -> None:
     from dip4d.alignment.align import align
     from dip4d.alignment.shifts import on_full_images
     from dip4d.io import read_tilt_series, write_tilt_series
+    from dip4d.measures.background import margin_of
     from dip4d.measures.contrast import contrast_advice
     from dip4d.report.alignment_figure import draw_alignment
 
@@ -68,6 +70,7 @@ def run(a: argparse.Namespace) -> None:
     if warning := contrast_advice(full, key="--invert"):
         print(f"warning: {warning}")
     series = full.binned(a.bin).without_background(_background(a.background))
+    series = replace(series, margin=margin_of(series))
     tell = lambda line: print(line, flush=True)
     aligned, shifts, report = align(
         series,

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Prints what was understood and writes two figures, under names that are free. Raises InputError."""
     from dip4d.errors import InputError
     from dip4d.io import read_tilt_series
-    from dip4d.measures.background import border_advice
+    from dip4d.measures.background import border_advice, margin_of
     from dip4d.measures.contrast import blank_advice, contrast_advice
     from dip4d.measures.suspects import suspects_advice, suspects_or_why
     from dip4d.run_folder import reconstruct_command
@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(_jitter_line(series))
     warnings = [dark if not arguments.invert else None, blank_advice(series)]
     warnings += [border_advice(series, key="data.background")]
+    if margin := margin_of(series.without_background("auto")):
+        print(f"  cut off     across the tilt axis: reconstructed {margin} px farther at each side (data.margin_px)")
     for warning in filter(None, warnings):
         print(f"  warning     {warning}")
     for note in series.notes or ("nothing",):
@@ -133,7 +135,7 @@ def _needs(keys: list[str], series: TiltSeries) -> str:
     from dip4d.config.load import load_config
     from dip4d.conventional.methods import methods_of
     from dip4d.errors import InputError
-    from dip4d.experiment.inputs import as_fitted
+    from dip4d.experiment.inputs import as_fitted, with_margin
     from dip4d.experiment.plan import make_plan
     from dip4d.experiment.quiet import quiet_lightning
 
@@ -141,7 +143,8 @@ def _needs(keys: list[str], series: TiltSeries) -> str:
         config = load_config(keys)
         methods = methods_of(config.compare.methods, with_truth=False)
         with quiet_lightning():
-            plan = make_plan(config, as_fitted(config, series), folder=Path(), methods=methods, with_truth=False)
+            fitted = with_margin(as_fitted(config, series), config)
+            plan = make_plan(config, fitted, folder=Path(), methods=methods, with_truth=False)
     except InputError as error:
         return f"cannot be told: {error}"
     return plan.in_short()

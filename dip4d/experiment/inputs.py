@@ -90,7 +90,7 @@ def outline(config: Config) -> TiltSeries:
     images = np.ones((s.frames, s.n_z or s.size, s.size), np.float32)
     images[..., 0] = 0  # they are not blank
     angles = SCHEMES[s.scheme](s.frames, s.max_angle, sweeps=s.sweeps)
-    return TiltSeries(images, angles).without_images(config.data.exclude)
+    return TiltSeries(images, angles, margin=config.data.margin_px or 0).without_images(config.data.exclude)
 
 
 def split_of(config: Config, series: TiltSeries) -> Split:

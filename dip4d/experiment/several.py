@@ -63,6 +63,7 @@ def fit_shared(
     arrays = {name: value for name, value in vars(series).items() if isinstance(value, np.ndarray)}
     handed = {
         "arrays": {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()},
+        "margin": series.margin,
         "validation_rows": split.validation_rows.contiguous(),
         "hidden_rows": split.hidden_rows.contiguous(),
         "test_images": [int(t) for t in split.test_images],
@@ -94,7 +95,7 @@ def follow() -> Path:
     config = load_config([str(folder / CONFIG)])
     handed = torch.load(folder / HANDED_OVER, weights_only=True)
     arrays = {name: value.numpy() for name, value in handed["arrays"].items()}
-    series = TiltSeries(**arrays)
+    series = TiltSeries(**arrays, margin=handed["margin"])
     motion = None if handed["motion"] is None else motion_with(handed["motion"], series.shape[2] / 2)
     L.seed_everything(config.run.seed, verbose=False)
     train = dataclasses.replace(config.train, steps=handed["steps"])

@@ -171,3 +171,12 @@ def test_a_bright_field_is_inspected_inverted(series, tmp_path, capsys, nothing_
         assert "along image x (by itself)" in said
         assert "data.tilt_axis=x data.invert=true" in said.splitlines()[-1]
         assert " 0.99" in said or " 1.00" in said  # of the total intensity, which is above 0
+
+
+def test_inspect_says_that_the_images_cut_the_specimen_off(tmp_path, capsys, nothing_drawn):
+    for name in ("leaving", "nanostar"):
+        series, _ = simulate(name, 32, n_z=12, frames=40, seed=1)
+        np.savez(tmp_path / f"{name}.npz", images=series.images + 30, angles=series.angles_deg)
+        assert main(["inspect", "--quick", str(tmp_path / f"{name}.npz")]) == 0
+        said = "cut off     across the tilt axis: reconstructed" in capsys.readouterr().out
+        assert said == (name == "leaving")

@@ -20,7 +20,7 @@ TWO = ["trainer.devices=2", "trainer.strategy=ddp"]
 
 
 def test_two_processes_fit_what_one_does(tmp_path, small):
-    small += ["simulate.size=8", "network.channels=8", "train.steps=20", "compare.methods=[]"]
+    small += ["simulate.size=8", "network.channels=8", "train.steps=20", "compare.methods=[]", "data.margin_px=2"]
     one = run(tmp_path / "one", *small)
     folder = tmp_path / "two"
     done = subprocess.run(
