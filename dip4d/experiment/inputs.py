@@ -119,13 +119,15 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 
 
 def with_margin(series: TiltSeries, config: Config) -> TiltSeries:
-    """A series, less its background, with the margin of the configuration, or with one where its images ask for it."""
+    """A series, less its background, with the margin of the configuration, else its own, else what its images need."""
     width, margin = series.shape[2], config.data.margin_px
-    if margin is None and (margin := margin_of(series)):
-        _log.info(
-            "The images cut the specimen off across the tilt axis: it is reconstructed "
-            f"{margin} px farther at each side (data.margin_px)"
-        )
+    if margin is None:
+        margin = series.margin or margin_of(series)
+        if margin > series.margin:
+            _log.info(
+                "The images cut the specimen off across the tilt axis: it is reconstructed "
+                f"{margin} px farther at each side (data.margin_px)"
+            )
     if margin > width:
         raise InputError(f"data.margin_px={margin}: must be at most the width of the images, {width} px")
     return dataclasses.replace(series, margin=margin)

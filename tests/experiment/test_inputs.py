@@ -9,12 +9,13 @@ from dip4d.__main__ import main
 from dip4d.alignment.align import SLOW_FUNCTIONS
 from dip4d.alignment.shifts import Shifts
 from dip4d.config.load import load_config
-from dip4d.experiment.inputs import frozen_of, load_data
+from dip4d.experiment.inputs import frozen_of, load_data, with_margin
 from dip4d.io import open_volumes
 from dip4d.report.words import methods_paragraph
 from dip4d.simulation.schemes import grs
 from dip4d.simulation.simulate import jitter_shifts, simulate
 from dip4d.tilt_geometry import remove_slow_motion
+from dip4d.tilt_series import TiltSeries
 from tests.helpers import run
 
 
@@ -102,6 +103,9 @@ def test_a_specimen_that_the_images_cut_off_is_reconstructed_beyond_them(tmp_pat
     for key in ("", "data.margin_px=0", "data.margin_px=2"):
         margins[key] = load_data(load_config([*leaving, *filter(None, [key])]))[0].margin
     assert margins == {"": 3, "data.margin_px=0": 0, "data.margin_px=2": 2}
+    own = TiltSeries(np.ones((4, 8, 12)), np.arange(4.0), margin=5)  # given by the caller
+    assert with_margin(own, load_config(small)).margin == 5
+    assert with_margin(own, load_config([*small, "data.margin_px=0"])).margin == 0
     assert [r.getMessage() for r in logged if "cut the specimen off" in r.getMessage()]
     assert main(["reconstruct", *leaving, "data.margin_px=25", f"run.dir={tmp_path / 'run'}"]) == 2
     assert "data.margin_px=25: must be at most the width of the images, 24 px" in capsys.readouterr().err
