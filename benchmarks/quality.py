@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 import dip4d
-from dip4d.config.load import load_config
+from dip4d.config.load import config_of, load_config
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.experiment.inputs import align_if_jittery, with_margin
@@ -122,7 +122,7 @@ def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Ite
 def conventional(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
     """What is kept of a conventional reconstruction at its best settings against the truth, and its volumes."""
     size = SIZES[case.size]
-    series, _ = align_if_jittery(with_margin(series, Config()), Config().align)
+    series, _ = align_if_jittery(with_margin(series, config_of(data={"test_images": 0.0})), Config().align)
     at_work = Conventional(
         series,
         choose_split(series, Config().data.validation_rows, seed=case.seed).validation_rows,

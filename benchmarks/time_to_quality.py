@@ -28,6 +28,7 @@ import quality
 import torch
 
 import dip4d
+from dip4d.config.load import config_of
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import METHODS, label_of
@@ -125,7 +126,7 @@ def passes(curve: list[dict], bar: float) -> dict | None:
 def compute(a: argparse.Namespace) -> dict[str, list[dict]]:
     """All curves, or those of the methods asked for, one after the other; those computed before are kept."""
     series, truth = dip4d.simulate(a.specimen, a.size, n_z=a.n_z, frames=a.frames, peak_counts=a.counts, seed=a.seed)
-    series = with_margin(series, Config())
+    series = with_margin(series, config_of(data={"test_images": 0.0}))
     path, key = results_of(a.size), f"{a.specimen} seed{a.seed}"
     kept = json.loads(path.read_text()) if path.exists() else {}
     curves = kept.get(key, {}).get("curves", {})

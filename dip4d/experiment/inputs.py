@@ -119,10 +119,12 @@ def load_data(config: Config) -> tuple[TiltSeries, np.ndarray | None]:
 
 
 def with_margin(series: TiltSeries, config: Config) -> TiltSeries:
-    """A series, less its background, with the margin of the configuration, else its own, else what its images need."""
+    """A series, less its background, with the margin of the configuration, else its own, else what its images need but
+    for the test images.
+    """
     width, margin = series.shape[2], config.data.margin_px
     if margin is None:
-        margin = series.margin or margin_of(series)
+        margin = series.margin or margin_of(split_of(config, series).seen(series))
         if margin > series.margin:
             _log.info(
                 "The images cut the specimen off across the tilt axis: it is reconstructed "

@@ -73,7 +73,7 @@ def test_what_is_reconstructed_anew_for_every_frame_is_scored_at_some(tmp_path, 
 
 def test_every_volume_is_drawn_once_and_its_errors_are_those_of_the_fit(tmp_path, small, monkeypatch):
     drawn, errors = [], []
-    volumes, end, render = DIP4D.volumes, DIP4D.on_train_end, BoundedLowRank.render
+    volumes, end, render = DIP4D.whole_volumes, DIP4D.on_train_end, BoundedLowRank.render
 
     def watched(self, data, tau):
         drawn.append(len(tau))
@@ -87,7 +87,7 @@ def test_every_volume_is_drawn_once_and_its_errors_are_those_of_the_fit(tmp_path
 
     rendered: list[int] = []
     monkeypatch.setattr(BoundedLowRank, "render", lambda *a: rendered.append(a[2].numel()) or render(*a))
-    monkeypatch.setattr(DIP4D, "volumes", watched)
+    monkeypatch.setattr(DIP4D, "whole_volumes", watched)
     monkeypatch.setattr(DIP4D, "on_train_end", ended)
     metrics = run(tmp_path / "run", *small, "compare.methods=[]", "train.steps=5", "data.test_images=0.2")
     assert drawn == [12]
