@@ -24,7 +24,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from common import RESULTS, environment
 from quality_cases import CAMERAS, NETWORKS, SIZES, Case, cases
@@ -36,11 +36,12 @@ import numpy as np
 import torch
 
 import dip4d
-from dip4d.config.load import config_of, load_config
+from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
-from dip4d.experiment.inputs import align_if_jittery, with_margin
+from dip4d.experiment.inputs import align_if_jittery
 from dip4d.indices import evenly
+from dip4d.measures.background import margin_of
 from dip4d.measures.image_quality import all_scores, psnr
 from dip4d.measures.time_rank import time_rank
 from dip4d.reconstruction.data import TiltRows
@@ -122,7 +123,7 @@ def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Ite
 def conventional(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
     """What is kept of a conventional reconstruction at its best settings against the truth, and its volumes."""
     size = SIZES[case.size]
-    series, _ = align_if_jittery(with_margin(series, config_of(data={"test_images": 0.0})), Config().align)
+    series, _ = align_if_jittery(replace(series, margin=margin_of(series)), Config().align)
     at_work = Conventional(
         series,
         choose_split(series, Config().data.validation_rows, seed=case.seed).validation_rows,

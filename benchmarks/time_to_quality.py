@@ -16,6 +16,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,13 +29,12 @@ import quality
 import torch
 
 import dip4d
-from dip4d.config.load import config_of
 from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import METHODS, label_of
 from dip4d.conventional.series import operator_and_rows
-from dip4d.experiment.inputs import with_margin
 from dip4d.indices import evenly, window
+from dip4d.measures.background import margin_of
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.simulation.simulate import frozen_images
@@ -126,7 +126,7 @@ def passes(curve: list[dict], bar: float) -> dict | None:
 def compute(a: argparse.Namespace) -> dict[str, list[dict]]:
     """All curves, or those of the methods asked for, one after the other; those computed before are kept."""
     series, truth = dip4d.simulate(a.specimen, a.size, n_z=a.n_z, frames=a.frames, peak_counts=a.counts, seed=a.seed)
-    series = with_margin(series, config_of(data={"test_images": 0.0}))
+    series = replace(series, margin=margin_of(series))
     path, key = results_of(a.size), f"{a.specimen} seed{a.seed}"
     kept = json.loads(path.read_text()) if path.exists() else {}
     curves = kept.get(key, {}).get("curves", {})

@@ -54,10 +54,11 @@ def run(arguments: argparse.Namespace) -> None:
     named = suspects_advice(series, key="data.exclude") if found else None
     none = "none: no image is blank, shifted or of the wrong brightness"
     print(f"  suspects    {named or (f'cannot be told: {why}' if why else none)}")
-    print(_jitter_line(series))
+    bare = series.without_background("auto")
+    print(_jitter_line(bare))
     warnings = [dark if not arguments.invert else None, blank_advice(series)]
     warnings += [border_advice(series, key="data.background")]
-    if margin := margin_of(series.without_background("auto")):
+    if margin := margin_of(bare):
         print(f"  cut off     across the tilt axis: reconstructed {margin} px farther at each side (data.margin_px)")
     for warning in filter(None, warnings):
         print(f"  warning     {warning}")
@@ -122,10 +123,10 @@ def _intensity_lines(series: TiltSeries) -> list[str]:
 
 
 def _jitter_line(series: TiltSeries) -> str:
-    """How far the images jump along the tilt axis from one to the next, and what becomes of it."""
+    """How far images, less their background, jump along the tilt axis from one to the next; what becomes of it."""
     from dip4d.alignment.row_profiles import JITTER_TO_ALIGN_PX, jitter_px
 
-    size = jitter_px(series.without_background("auto"))
+    size = jitter_px(series)
     advice = "a run will align them; better, align them first and look: dip4d align"
     return f"  jitter      {size:.2f} px along the tilt axis" + (f": {advice}" if size >= JITTER_TO_ALIGN_PX else "")
 

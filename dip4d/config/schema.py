@@ -88,8 +88,8 @@ class Data:
     margin_px: int | None = key(
         None,
         "Pixels by which the reconstructed orthoslices are wider than the images, at each side of the tilt axis, for a "
-        "specimen that these cut off; volumes are written without it. By default as far as the "
-        "tilts say at which images show the specimen at their border, 0 where none does.",
+        "specimen that these cut off; volumes are written without it. By default 0 if no image "
+        "shows the specimen at its border, else the more the higher the tilt up to which images do.",
         low=0,
     )
     exclude: list[int] = key([], "Images to leave out, such as [12,40]: counted from 0 in the order of time.", low=0)
