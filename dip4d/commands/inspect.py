@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,15 +137,17 @@ def _needs(keys: list[str], series: TiltSeries) -> str:
     from dip4d.config.load import load_config
     from dip4d.conventional.methods import methods_of
     from dip4d.errors import InputError
-    from dip4d.experiment.inputs import as_fitted, with_margin
+    from dip4d.experiment.inputs import as_fitted
     from dip4d.experiment.plan import make_plan
     from dip4d.experiment.quiet import quiet_lightning
+    from dip4d.measures.background import margin_of
 
     try:
         config = load_config(keys)
         methods = methods_of(config.compare.methods, with_truth=False)
         with quiet_lightning():
-            fitted = with_margin(as_fitted(config, series), config)
+            fitted = as_fitted(config, series)
+            fitted = replace(fitted, margin=margin_of(fitted))
             plan = make_plan(config, fitted, folder=Path(), methods=methods, with_truth=False)
     except InputError as error:
         return f"cannot be told: {error}"

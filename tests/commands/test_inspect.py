@@ -180,3 +180,7 @@ def test_inspect_says_that_the_images_cut_the_specimen_off(tmp_path, capsys, not
         assert main(["inspect", "--quick", str(tmp_path / f"{name}.npz")]) == 0
         said = "cut off     across the tilt axis: reconstructed" in capsys.readouterr().out
         assert said == (name == "leaving")
+    assert main(["inspect", str(tmp_path / "leaving.npz")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("data.margin_px") == 1  # not once more by the plan
+    assert "needs       about" in out
