@@ -23,7 +23,7 @@ from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, mot
 from dip4d.reconstruction.networks.moving import Moving
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.schedule import FitTime
-from dip4d.reconstruction.split import Split, choose_validation_rows
+from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
 from dip4d.reconstruction.warm_up import pace_of
 from dip4d.tilt_series import TiltSeries
 
@@ -87,7 +87,8 @@ def find_behaviour(
     k = _binning(series)
     _log.info("Looking for a motion of the specimen (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
-    tried = partial(_tried, coarse, settings=settings, budget=budget)
+    judged = _short_split(coarse, settings, unknown=_binned_rows(split, k))
+    tried = partial(_tried, coarse, judged, settings=settings, budget=budget)
     if settings.network.motion in MOTIONS:
         motion = tried(MOTIONS[settings.network.motion], callbacks=callbacks).motion
         return Behaviour(motion=_at_full_size(motion, series))
@@ -163,6 +164,7 @@ def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
 
 def _tried(
     series: TiltSeries,
+    split: Split,
     kind: type[RigidMotion],
     *,
     held: bool = False,
@@ -174,8 +176,7 @@ def _tried(
     motion = kind(series.shape[2] / 2, held=held)
     with torch.random.fork_rng():  # also around the judging, whose batches draw: the fit to come begins as without it
         torch.manual_seed(settings.run.seed)
-        split, short = _short_split(series, settings), _short_settings(settings)
-        done = fit(series, split, settings=short, motion=motion, budget=budget, callbacks=callbacks)
+        done = fit(series, split, settings=_short_settings(settings), motion=motion, budget=budget, callbacks=callbacks)
         module = done.module
         error = module.validation_error(done.data)
         if not held:
@@ -184,9 +185,16 @@ def _tried(
             return _Tried(motion, error, module.validation_error(done.data))
 
 
-def _short_split(series: TiltSeries, settings: Config) -> Split:
+def _short_split(series: TiltSeries, settings: Config, *, unknown: Tensor | None = None) -> Split:
     frames, n_z, _ = series.shape
-    return Split(choose_validation_rows((n_z, frames), VALIDATION_ROWS, seed=settings.run.seed))
+    rows = choose_validation_rows((n_z, frames), VALIDATION_ROWS, seed=settings.run.seed, unknown=unknown)
+    return Split(rows)
+
+
+def _binned_rows(split: Split, k: int) -> Tensor:
+    """The rows of binned images (Z, T), less the test images, True where one of theirs is a validation row."""
+    seen = split.validation_rows[:, ~rows_of(split.test_images, (1, split.validation_rows.shape[1]))[0]]
+    return seen[: len(seen) // k * k].unflatten(0, (-1, k)).any(1)
 
 
 def _short_settings(settings: Config) -> Config:

@@ -96,16 +96,19 @@ def choose_validation_rows(
     *,
     seed: int,
     test_images: Sequence[int] = (),
+    unknown: Tensor | None = None,
 ) -> Tensor:
     """A mask of the given shape (Z, T), True for validation rows: as many at every z, drawn at random over time.
 
     The first and the last image lose no rows; nor do the test images, which are kept aside as a whole. At least one row
-    is kept aside unless `share` is 0, and at least two are left to fit.
+    is kept aside unless `share` is 0, and at least two are left to fit. Those that are `unknown`, (Z, T) True, were not
+    measured but filled in, and are drawn only where there are no others.
     """
     n_z, frames = shape
     mask = torch.zeros(n_z, frames, dtype=torch.bool)
     others = torch.tensor([t for t in range(1, frames - 1) if t not in set(test_images)], dtype=torch.long)
     count = min(max(1, round(share * frames)), len(others)) if share > 0 else 0
     generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(n_z, len(others), generator=generator).argsort(1)[:, :count]
+    drawn = torch.rand(n_z, len(others), generator=generator)
+    order = (drawn if unknown is None else drawn + unknown[:, others]).argsort(1)[:, :count]
     return mask.scatter(1, others[order], True)

@@ -10,7 +10,15 @@ from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.errors import InputError
 from dip4d.experiment.inputs import load_data
-from dip4d.reconstruction.motion_test import Behaviour, _best, _Tried, find_behaviour, motion_of, without_rows
+from dip4d.reconstruction.motion_test import (
+    Behaviour,
+    _best,
+    _binned_rows,
+    _Tried,
+    find_behaviour,
+    motion_of,
+    without_rows,
+)
 from dip4d.reconstruction.networks.free_form import FreeFormMotion
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
@@ -117,3 +125,11 @@ def test_validation_rows_do_not_tell_the_motion():
     np.testing.assert_array_equal(spoiled.images, clean.images)
     np.testing.assert_array_equal(clean.images[~aside], series.images[~aside])
     assert np.abs(clean.images - series.images).max() < 0.5 * series.images.max()
+
+
+def test_short_fits_are_judged_by_rows_that_were_measured():
+    rows = torch.zeros(7, 10, dtype=torch.bool)
+    rows[1, 3] = rows[4, 5] = rows[6, 8] = True
+    told = _binned_rows(Split(rows, rows_of([4], (7, 10))), 2)
+    assert told.nonzero().tolist() == [[0, 3], [2, 4]]  # the seventh row is cut off, the fifth image left out
+    assert torch.equal(_binned_rows(Split(rows), 1), rows)

@@ -104,3 +104,12 @@ def test_a_chosen_split_is_of_the_series_and_what_may_be_seen_is_the_rest_of_it(
     assert torch.equal(split.validation_rows, again.validation_rows)
     assert again.test_images == split.test_images
     assert not torch.equal(split.validation_rows, other.validation_rows)
+
+
+def test_rows_that_were_filled_in_judge_only_where_there_are_no_others():
+    unknown = choose_validation_rows((12, 30), 0.5, seed=1)
+    rows = choose_validation_rows((12, 30), 0.1, seed=1, unknown=unknown)
+    assert rows.sum(1).tolist() == [3] * 12
+    assert not (rows & unknown).any()
+    assert (choose_validation_rows((12, 30), 0.1, seed=1) & unknown).any()
+    assert choose_validation_rows((12, 30), 0.1, seed=1, unknown=torch.ones(12, 30, dtype=torch.bool)).sum() == 36
