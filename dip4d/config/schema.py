@@ -173,8 +173,11 @@ class Network:
     )
     use_row: bool = key(True, "Feed the measured rows to the network, back-projected; else only (z, t).")
     channels: int = key(32, "Channels of the decoder.", low=8)
-    z_detail_px: float = key(
-        12.0, "Finest detail along the tilt axis in pixels (shortest wave of z); less for sharp layers along it.", low=2
+    z_detail_px: float | None = key(
+        None,
+        "Finest detail along the tilt axis in pixels (shortest wave of z); by default 12, or 6 where the images hold "
+        "waves of that length far above their noise.",
+        low=2,
     )
     rank: int = key(10, "Functions of time whose mixture makes the logit of every voxel.", low=1)
     change: str = key(

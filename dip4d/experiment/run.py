@@ -236,7 +236,7 @@ def _behaviour(
     place: _Place,
     live: LivePicture,
 ) -> Behaviour:
-    """What the specimen does; that it does not change is kept in the configuration of the run."""
+    """What the specimen does; what that says of the settings is kept in the configuration of the run."""
     if place.saved is not None:
         found = Behaviour(motion=motion_of(place.saved, inputs.series))
     else:
@@ -247,8 +247,9 @@ def _behaviour(
             _log.info(f"With a motion a step of the fit takes {pace.step:.2g} s")
     if found.motion is not None:
         _log.info(f"{found.motion.describe()}: its motion is fitted apart from its change")
-    if not found.changes:
+    if found.settings(config) != config:
         save_config(found.settings(config), place.work / run_folder.CONFIG)
+    if not found.changes:
         _log.info(STATIC)
     return found
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dip4d.config.schema import Config
 from dip4d.errors import InputError
+from dip4d.measures.detail import FINE_PX, is_fine_along_z
 from dip4d.reconstruction.fit import ONE_DEVICE, fit
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_with
@@ -47,18 +48,23 @@ class Behaviour:
 
     changes: whether it does, or is the same at all times.
     motion: to start from; None if it is at rest.
+    z_detail_px: how fine it is along the tilt axis, pixels; None as usual.
     """
 
     changes: bool = True
     motion: RigidMotion | None = None
+    z_detail_px: float | None = None
 
     def settings(self, config: Config) -> Config:
         """Those of the fit: of a specimen that does not change, a movie that stands still. With them, nothing is looked
         for again.
         """
-        if self.changes:
-            return config
-        return dataclasses.replace(config, network=dataclasses.replace(config.network, change="never", motion="never"))
+        network = config.network
+        if self.z_detail_px is not None:
+            network = dataclasses.replace(network, z_detail_px=self.z_detail_px)
+        if not self.changes:
+            network = dataclasses.replace(network, change="never", motion="never")
+        return dataclasses.replace(config, network=network)
 
 
 def find_behaviour(
@@ -69,7 +75,8 @@ def find_behaviour(
     budget: FitTime | None = None,
     callbacks: Sequence[L.Callback] = (),
 ) -> Behaviour:
-    """Whether the specimen changes and moves, told by the validation errors of short fits of binned images.
+    """How fine the specimen is along the tilt axis, told by the power of its images, with network.z_detail_px=null; and
+    whether it changes and moves, told by the validation errors of short fits of binned images.
 
     With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error by
     at least 5 %; a bending one, if by 12 %, and that of a rigid one by 5 %. With network.change=auto, too, the
@@ -82,20 +89,36 @@ def find_behaviour(
     budget: the time of each short fit; None for no limit.
     callbacks: of the first short fit.
     """
-    if not _may_move(series, settings):
-        return Behaviour()
+    found = Behaviour()
+    if _may_move(series, settings):
+        found = _changes_and_motion(series, split, settings=settings, budget=budget, callbacks=callbacks)
+    if settings.network.z_detail_px is None and is_fine_along_z(split.seen(series)):
+        _log.info(f"The images are fine along the tilt axis: so is the fit, {FINE_PX:g} px (network.z_detail_px)")
+        return dataclasses.replace(found, z_detail_px=FINE_PX)
+    return found
+
+
+def _changes_and_motion(
+    series: TiltSeries,
+    split: Split,
+    *,
+    settings: Config,
+    budget: FitTime | None,
+    callbacks: Sequence[L.Callback],
+) -> Behaviour:
+    """As `find_behaviour`, by the short fits."""
     k = _binning(series)
     _log.info("Looking for a motion of the specimen (network.motion=never does without)")
     coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
     judged = _short_split(coarse, settings, unknown=_binned_rows(split, k))
     tried = partial(_tried, coarse, judged, settings=settings, budget=budget)
     if settings.network.motion in MOTIONS:
-        motion = tried(MOTIONS[settings.network.motion], callbacks=callbacks).motion
+        motion = tried(kind=MOTIONS[settings.network.motion], callbacks=callbacks).motion
         return Behaviour(motion=_at_full_size(motion, series))
-    rest = tried(RigidMotion, held=True, callbacks=callbacks)
+    rest = tried(kind=RigidMotion, held=True, callbacks=callbacks)
     if settings.network.change == "auto" and rest.still < AS_GOOD * rest.error:
         return Behaviour(changes=False)
-    motion = _best(rest, rigid=tried(RigidMotion), bending=tried(FreeFormMotion))
+    motion = _best(rest, rigid=tried(kind=RigidMotion), bending=tried(kind=FreeFormMotion))
     if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
         return Behaviour()
     return Behaviour(motion=_at_full_size(motion, series))
@@ -165,8 +188,8 @@ def motion_of(saved: dict, series: TiltSeries) -> RigidMotion | None:
 def _tried(
     series: TiltSeries,
     split: Split,
-    kind: type[RigidMotion],
     *,
+    kind: type[RigidMotion],
     held: bool = False,
     settings: Config,
     budget: FitTime | None,
@@ -202,7 +225,7 @@ def _short_settings(settings: Config) -> Config:
     replace = dataclasses.replace
     return replace(
         settings,
-        network=replace(settings.network, channels=CHANNELS, materials=1, use_row=False),
+        network=replace(settings.network, channels=CHANNELS, materials=1, use_row=False, z_detail_px=None),
         train=replace(settings.train, steps=STEPS, learning_rate=LEARNING_RATE, slices=SLICES),
         align=replace(settings.align, refine=False),
         trainer=settings.trainer | ONE_DEVICE,

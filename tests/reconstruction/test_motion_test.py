@@ -29,7 +29,7 @@ from tests.helpers import same
 def problem(specimen: str, *more: str) -> tuple[TiltSeries, Split, Config]:
     """A series, truth apart, with validation rows, and a configuration."""
     size = f"simulate={{specimen: {specimen}, size: 24, n_z: 14, frames: 30, peak_counts: 2000}}"
-    config = load_config([size, "train.max_minutes=null", "trainer.accelerator=cpu", *more])
+    config = load_config([size, "train.max_minutes=null", "trainer.accelerator=cpu", "network.z_detail_px=12", *more])
     series, _ = load_data(config)
     return series, Split(choose_validation_rows((14, 30), 0.05, seed=0)), config
 
@@ -41,7 +41,7 @@ def test_a_motion_is_found_where_there_is_one(monkeypatch):
     turn, travel = motion.between()
     assert turn == pytest.approx(40, abs=4)
     assert float(travel.norm()) == pytest.approx(0.12 * 12, abs=0.7)
-    never = load_config(["network.motion=never"])
+    never = load_config(["network.motion=never", "network.z_detail_px=12"])
     assert find_behaviour(series, split, settings=never) == Behaviour()
 
 

@@ -20,6 +20,7 @@ from dip4d.reconstruction.variation import drawn, drawn_if_needed
 
 COARSEST_PX = 8  # the decoder starts from a learned pattern of about this size
 FINEST_CHANNELS = 0.5  # of all have the layers at full size, whose convolutions cost most: they draw as well
+Z_DETAIL_PX = 12.0  # the shortest wave along z; finer ones fit noise where the specimen has none
 SCALES_SHOWN = 2  # from the coarsest, at which the decoder is shown images: at finer ones it would copy their noise
 FINE_SCALES = 3  # the finest, whose kernels Adam fits: it leaves alone what hardly matters, which is noise
 TIME_PACE = 5.0  # the warp of time learns so many times faster than a weight of the decoder
@@ -114,9 +115,11 @@ class _Layer(nn.Module):
         return normalised_modulated_silu(x, n.weight, bias=n.bias, gain=gain, offset=offset, groups=n.num_groups)
 
 
-def octaves_of_z(n_z: int, z_detail_px: float) -> int:
-    """How many octaves of Fourier features make waves of at least so many pixels over `n_z` positions."""
-    return max(2, 2 + math.floor(math.log2(max(n_z, 1) / z_detail_px)))
+def octaves_of_z(n_z: int, z_detail_px: float | None) -> int:
+    """How many octaves of Fourier features make waves of at least so many pixels, `Z_DETAIL_PX` if None, over `n_z`
+    positions.
+    """
+    return max(2, 2 + math.floor(math.log2(max(n_z, 1) / (z_detail_px or Z_DETAIL_PX))))
 
 
 def fourier_features(z: Tensor, octaves: int) -> Tensor:
