@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def test_bare_arrays_are_a_series_and_the_truth_changes_nothing(movie, simulated
 
 def test_it_writes_nothing_and_leaves_the_random_numbers_alone(simulated, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logging.getLogger("dip4d"), "handlers", [])  # those of a command of another test
     torch.manual_seed(5)
     np.random.seed(5)
     before, numbers = torch.random.get_rng_state(), np.random.get_state()[1]
