@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dip4d.measures.noise import MOST_NUMBERS
 from dip4d.tilt_series import TiltSeries
 
 FINE_PX = 6.0  # the wave that is looked for
@@ -11,7 +12,6 @@ BAND = (0.8, 1.25)  # times its frequency
 NOISE_FROM = 0.35  # periods a pixel: finer waves count as noise
 FEWEST_Z = 12  # positions z, in which such a wave can be told
 TIMES_NOISE = 6.5  # the power of that wave over that of the noise: cages and ensembles 7 and up, porous 4, stars 1
-MOST_NUMBERS = 2**22  # of a large series, from which it is told
 
 
 def is_fine_along_z(series: TiltSeries) -> bool:

@@ -56,8 +56,8 @@ class Behaviour:
     z_detail_px: float | None = None
 
     def settings(self, config: Config) -> Config:
-        """Those of the fit: of a specimen that does not change, a movie that stands still. With them, nothing is looked
-        for again.
+        """Those of the fit: as fine as the specimen is, and a movie that stands still where it does not change. With
+        them, what was found is not looked for again.
         """
         network = config.network
         if self.z_detail_px is not None:
@@ -109,7 +109,7 @@ def _changes_and_motion(
     """As `find_behaviour`, by the short fits."""
     k = _binning(series)
     _log.info("Looking for a motion of the specimen (network.motion=never does without)")
-    coarse = without_rows(series, split.validation_rows).without_images(split.test_images).binned(k)
+    coarse = split.seen(without_rows(series, split.validation_rows)).binned(k)
     judged = _short_split(coarse, settings, unknown=_binned_rows(split, k))
     tried = partial(_tried, coarse, judged, settings=settings, budget=budget)
     if settings.network.motion in MOTIONS:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from dip4d.__main__ import main
+from dip4d.config.load import load_config
 from dip4d.conventional.baselines import Conventional
 from dip4d.experiment.callbacks import Movie
 from dip4d.io import open_volumes
@@ -25,7 +26,7 @@ from dip4d.reconstruction.networks.free_form import MOTIONS
 from dip4d.reconstruction.split import choose_test_images
 from dip4d.reconstruction.weight_averaging import AS_GOOD_RATIO
 from dip4d.report.preview import MEASURED, PREDICTED, read_preview
-from dip4d.run_folder import PAGE, read_metrics
+from dip4d.run_folder import CONFIG, PAGE, read_metrics
 from dip4d.simulation.simulate import simulate
 from tests.helpers import ROOT, StopNowError, interrupt, measured, run, same, weights
 
@@ -431,6 +432,15 @@ def test_measured_series(tmp_path, small, real_data):
     test = angles[metrics["unseen_images"]]
     assert len(test) > len(np.unique(test)) == 5
     assert np.isin(angles, test).sum() == len(test)  # whole views
+
+
+def test_what_the_images_say_of_the_fit_is_kept_in_the_configuration(tmp_path, small):
+    """Without noise every detail along the tilt axis stands above it; a run that goes on finds its network again."""
+    fine = [*small, "simulate.peak_counts=0", "simulate.size=16", "train.steps=4", "compare.methods=[]"]
+    run(tmp_path / "run", *fine)
+    assert load_config([str(tmp_path / "run" / CONFIG)]).network.z_detail_px == 6
+    run(tmp_path / "run", "run.resume=true", "train.steps=6")
+    assert read_metrics(tmp_path / "run")["steps"] == 6
 
 
 def test_a_run_of_one_step_is_not_usable_and_its_exit_code_says_so(tmp_path, small, capsys):

@@ -127,7 +127,33 @@ def test_validation_rows_do_not_tell_the_motion():
     assert np.abs(clean.images - series.images).max() < 0.5 * series.images.max()
 
 
-def test_short_fits_are_judged_by_rows_that_were_measured():
+def test_detail_that_the_images_hold_along_the_tilt_axis_is_that_of_the_fit():
+    z = np.arange(24)[:, None]
+    fine = TiltSeries(np.full((20, 24, 16), 10 + 5 * np.sin(2 * np.pi * z / 6), np.float32), np.linspace(-60, 60, 20))
+    split, config = Split(choose_validation_rows((24, 20), 0.1, seed=0)), load_config([])
+    found = find_behaviour(fine, split, settings=config)  # a single sweep: no short fits
+    assert found == Behaviour(z_detail_px=6)
+    assert found.settings(config).network.z_detail_px == 6
+    assert find_behaviour(fine, split, settings=found.settings(config)) == Behaviour()
+    images = fine.images.mean(1, keepdims=True).repeat(24, 1)
+    images[7] = fine.images[7]  # a test image does not tell it
+    tested = Split(split.validation_rows, rows_of([7], (24, 20)))
+    assert find_behaviour(TiltSeries(images, fine.angles_deg), tested, settings=config) == Behaviour()
+
+
+def test_no_short_fit_is_judged_by_a_row_that_was_filled_in(monkeypatch):
+    judged = []
+    monkeypatch.setattr(
+        "dip4d.reconstruction.motion_test._tried",
+        lambda _, split, **more: judged.append(split.validation_rows) or _Tried(RigidMotion(12.0), 1.0),
+    )
+    series, split, config = problem("drift")
+    find_behaviour(series, split, settings=config)
+    assert len(judged) == 3
+    assert not any((rows & split.validation_rows).any() for rows in judged)
+
+
+def test_rows_of_binned_images_are_filled_in_where_one_of_theirs_is():
     rows = torch.zeros(7, 10, dtype=torch.bool)
     rows[1, 3] = rows[4, 5] = rows[6, 8] = True
     told = _binned_rows(Split(rows, rows_of([4], (7, 10))), 2)
