@@ -226,7 +226,11 @@ class Train:
     schedule: str = key("one_cycle", "The learning rate over the fit.", among=("one_cycle", "constant"))
     slices: int = key(8, "Positions z in a batch.", low=1)
     rows: int | None = key(None, "Rows of each position in a step, drawn at random; by default all of them.", low=1)
-    loss: str = key("squared", "Misfit of projected and measured rows.", among=("squared", "geman_mcclure"))
+    loss: str = key(
+        "weighted",
+        "Misfit of projected and measured rows: squared, weighted by the noise of each pixel or not, or bounded.",
+        among=("weighted", "squared", "geman_mcclure"),
+    )
     tv_space: float = key(
         3.0, "Weight of the total variation of the orthoslices in space, times the variance of the noise.", low=0
     )

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -16,8 +14,8 @@ import torch
 
 from dip4d import run_folder
 from dip4d.alignment.shifts import Shifts
-from dip4d.config.load import check_same_run, load_config, save_config
-from dip4d.config.schema import Config, Run, Train
+from dip4d.config.load import save_config
+from dip4d.config.schema import Config
 from dip4d.conventional.baselines import Conventional
 from dip4d.conventional.methods import check_saved, methods_of
 from dip4d.conventional.series import SeriesStatistics, statistics_of
@@ -26,10 +24,11 @@ from dip4d.experiment import callbacks, measures, outputs, several, tracking
 from dip4d.experiment.budget import Budget
 from dip4d.experiment.inputs import Alignment, Inputs, frozen_of, inputs_of, load_data, outline, split_of
 from dip4d.experiment.live_picture import LivePicture
+from dip4d.experiment.place import Place, configured
 from dip4d.experiment.plan import Plan, check_motion, device_of, make_plan
 from dip4d.experiment.provenance import made_of
 from dip4d.measures.verdict import judge
-from dip4d.reconstruction.fit import LEAST_STEPS, Fit, fit, read_checkpoint, steps_of_fit
+from dip4d.reconstruction.fit import LEAST_STEPS, Fit, fit, steps_of_fit
 from dip4d.reconstruction.motion_test import Behaviour, find_behaviour, motion_of
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.progress_line import ProgressLine
@@ -54,7 +53,7 @@ def run_experiment(arguments: Sequence[str]) -> Path:
     began = time.monotonic() - time.process_time()  # the imports count too
     if several.follows():
         return several.follow()
-    config, place = _configured(arguments)
+    config, place = configured(arguments)
     if config is None:
         return place.folder
     shared = several.wanted(config)
@@ -106,95 +105,6 @@ def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a run lies, and what it goes on from.
-
-    folder: of the run.
-    work: where it writes: its folder; of a finished run that goes on one inside, until all is there.
-    checkpoint: to go on from; None for a new fit.
-    saved: what that keeps.
-    seconds: of the run so far, as its metrics say.
-    """
-
-    folder: Path
-    work: Path
-    checkpoint: Path | None = None
-    saved: dict | None = None
-    seconds: float = 0.0
-
-    @property
-    def done(self) -> tuple[int, float]:
-        """Steps and seconds of the fit so far."""
-        return (0, 0.0) if self.saved is None else (self.saved["global_step"], self.saved["seconds"])
-
-    @property
-    def fitted(self) -> bool:
-        """Whether the fit had ended, and only its files are missing."""
-        if self.checkpoint is None or self.saved is None:
-            return False
-        return self.saved["finished"] and self.checkpoint.parent == self.work
-
-    def settings(self, config: Config) -> Config:
-        """Those of the fit: without further steps where it had ended."""
-        train = dataclasses.replace(config.train, steps=self.done[0])
-        return dataclasses.replace(config, train=train) if self.fitted else config
-
-
-def _configured(arguments: Sequence[str]) -> tuple[Config | None, _Place]:
-    """The configuration, of a run to resume the one that it began with, None if there is nothing to do; and its place.
-
-    Nothing is made yet.
-    """
-    config = load_config(arguments)
-    if _is_requeued(config.run):
-        arguments = [*arguments, "run.resume=true", "run.overwrite=false"]
-        config = load_config(arguments)
-    folder = run_folder.prepare(config.run, what=Path(config.data.path or config.simulate.specimen).stem)
-    if not config.run.resume:
-        return config, _Place(folder, folder)
-    if run_folder.is_complete(folder / run_folder.GOING_ON):  # it was interrupted while it replaced what was there
-        run_folder.replace_with(folder, folder / run_folder.GOING_ON)
-    before = run_folder.read_metrics(folder) if run_folder.is_complete(folder) else {}
-    work = folder / run_folder.GOING_ON if before else folder
-    saved = work if (work / run_folder.CONFIG).exists() else folder
-    config = check_same_run(saved / run_folder.CONFIG, arguments)
-    if before and saved == folder:
-        had = load_config([str(folder / run_folder.CONFIG)]).train
-        if not _has_more(config, had, metrics=before):
-            _log.info(_nothing_to_resume(folder, had, steps=before["steps"]))
-            return None, _Place(folder, folder)
-    checkpoint = next((c for at in (work, folder) if (c := at / run_folder.CHECKPOINT).exists()), None)
-    if checkpoint is None:
-        return config, _Place(folder, work)
-    so_far = run_folder.read_metrics(work) if (work / run_folder.METRICS).exists() else before
-    return config, _Place(folder, work, checkpoint, read_checkpoint(checkpoint), so_far.get("seconds", 0.0))
-
-
-def _is_requeued(run: Run) -> bool:
-    """Whether SLURM has put this job into the queue again, and it had begun a run."""
-    restarted = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
-    return restarted and run.dir is not None and (Path(run.dir) / run_folder.CONFIG).exists()
-
-
-def _has_more(config: Config, had: Train, *, metrics: dict) -> bool:
-    """Whether a finished run is given more steps, or more time, than it had."""
-    now = config.train
-    if (now.steps, now.max_minutes) == (had.steps, had.max_minutes):
-        return False
-    time_left = (limit := Budget.of(config).fit) is None or limit.seconds > metrics["fit_seconds"]
-    steps_left = now.steps > metrics["steps"] if now.steps else metrics["ended"] != "steps"
-    return time_left and steps_left
-
-
-def _nothing_to_resume(folder: Path, had: Train, *, steps: int) -> str:
-    minutes = f", or more than {had.max_minutes:g} minutes, train.max_minutes=M" if had.max_minutes else ""
-    return (
-        f"{folder} is finished; nothing to resume. To go on with its fit, give it more than its {steps} steps, "
-        f"train.steps=N{minutes}"
-    )
-
-
 def conventional_of(
     config: Config,
     inputs: Inputs,
@@ -233,7 +143,7 @@ def _behaviour(
     *,
     split: Split,
     budget: Budget,
-    place: _Place,
+    place: Place,
     live: LivePicture,
 ) -> Behaviour:
     """What the specimen does; what that says of the settings is kept in the configuration of the run."""
@@ -254,7 +164,7 @@ def _behaviour(
     return found
 
 
-def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:
+def _live_picture(config: Config, place: Place, *, inputs: Inputs, split: Split, budget: Budget) -> LivePicture:
     """What to look at while the run fits, with its first picture drawn."""
     live = LivePicture(
         place.work,
@@ -269,7 +179,7 @@ def _live_picture(config: Config, place: _Place, *, inputs: Inputs, split: Split
     return live
 
 
-def _begin(config: Config, place: _Place) -> tracking.Tracker:
+def _begin(config: Config, place: Place) -> tracking.Tracker:
     """Puts the configuration into the folder of the run; returns what tracks it."""
     place.work.mkdir(exist_ok=True)
     if not place.fitted:  # else they are finished, not begun again
@@ -283,7 +193,7 @@ def _begin(config: Config, place: _Place) -> tracking.Tracker:
 
 def _callbacks(
     config: Config,
-    place: _Place,
+    place: Place,
     *,
     live: LivePicture,
     conventional: Conventional,
@@ -368,7 +278,7 @@ def _write_what_else(
         _log.info(f"Volumes this large take long to measure: dip4d report {folder} does it")
 
 
-def _complete(place: _Place, *, seconds: float, figures: bool) -> None:
+def _complete(place: Place, *, seconds: float, figures: bool) -> None:
     """Draws figures and page, and says that all is there: it then replaces what a run that went on had before.
 
     seconds: of this part of the run.

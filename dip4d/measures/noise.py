@@ -111,8 +111,28 @@ def _blocks(images: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     return images[:, : n_z * z, : bins * s].reshape(t, n_z, z, bins, s).mean((2, 4))
 
 
+def counting_share(series: TiltSeries) -> float:
+    """The share of the variance of the brightest pixel of a series, less its background, that grows with intensity, as
+    counting has it, 0 to 1: all pixels have the rest, by the readout or the background. 1 without any noise.
+    """
+    images = series.images
+    differs, shows = _differences(images, np.zeros_like(images), views=series.views)
+    peak = float(shows.max())
+    faint = shows <= FAINT * peak
+    if faint.all():
+        return 1.0
+    of_all, bright = (_middle(np.abs(differs[of])) ** 2 for of in (faint, ~faint))
+    grown = max(bright - of_all, 0.0) * peak / float(shows[~faint].mean())
+    return grown / (grown + of_all) if grown + of_all > 0 else 1.0
+
+
 def _from_second_differences(images: np.ndarray) -> float:
     difference = images[..., 2:] - 2 * images[..., 1:-1] + images[..., :-2]
     inside = np.abs(difference[images[..., 1:-1] > FAINT * images.max()])
-    middle = (inside.size - 1) // 2  # the lower of the two middle ones, where there are two
-    return float(np.partition(inside, middle)[middle]) / 0.6745 / 6**0.5 if inside.size else 0.0
+    return _middle(inside) / 0.6745 / 6**0.5 if inside.size else 0.0
+
+
+def _middle(values: np.ndarray) -> float:
+    """The median; the lower of the two middle ones, where there are two."""
+    middle = (values.size - 1) // 2
+    return float(np.partition(values, middle)[middle])

@@ -175,7 +175,7 @@ def prepare(
     module = DIP4D(
         network,
         Microscope(series.slice_shape, bins),
-        loss=LOSSES[t.loss](statistics.peak_intensity),
+        loss=LOSSES[t.loss](statistics),
         schedule=Schedule(steps_of_fit(t, n_z), budget, constant=t.schedule == "constant"),
         learning_rate=t.learning_rate,
         intensity_bound=statistics.intensity_bound,

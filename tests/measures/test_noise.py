@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from dip4d.measures.consistency import less_noise, relative_error
-from dip4d.measures.noise import noise_level, noise_model
+from dip4d.measures.noise import counting_share, noise_level, noise_model
 from dip4d.simulation.simulate import add_noise, simulate
 from dip4d.tilt_series import TiltSeries
 
@@ -54,3 +56,19 @@ def test_repeated_views_tell_the_noise_without_any_prediction():
 def test_nothing_has_no_floor():
     nothing = np.zeros((3, 4, 8))
     assert np.isnan(noise_model(nothing, nothing, views=np.arange(3)).floor(nothing))
+
+
+@pytest.mark.parametrize("specimen", ["nanostar", "nanocage"])
+@pytest.mark.parametrize(("counts", "readout"), [(50, 0.0), (500, 0.0), (50, 0.1), (500, 0.1), (50, 0.3)])
+def test_what_the_noise_of_counting_is_of_all_noise(specimen, counts, readout):
+    """At the brightest pixel; readout: in units of its intensity."""
+    series, _ = simulate(specimen, 48, frames=20, n_z=24, peak_counts=0, seed=3)
+    images = add_noise(series.images, counts, seed=0)
+    images += np.random.default_rng(1).normal(0, readout * float(series.images.max()), images.shape)
+    found = counting_share(replace(series, images=images.astype(np.float32)))
+    assert found == pytest.approx(1 / counts / (1 / counts + readout**2), abs=0.1)
+
+
+def test_without_noise_it_is_taken_for_that_of_counting():
+    assert counting_share(TiltSeries(np.tile(np.maximum(SMOOTH_ROWS - 5, 0), (3, 4, 1)), np.arange(3))) > 0.9
+    assert counting_share(TiltSeries(np.zeros((3, 4, 8)), np.arange(3))) == 1
