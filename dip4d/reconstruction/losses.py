@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from dip4d.conventional.series import SeriesStatistics
 
-AS_USUAL = 0.3  # of the brightest pixel: at this intensity a weighted pixel counts as much as an unweighted one,
-ERROR_OF_FIT = 0.3  # and so much the model adds to the variance of all, in units of that of the brightest pixel
+USUAL = 0.3  # of the brightest pixel: there a weighted pixel counts as much as an unweighted one
+EVENED = 0.3  # of the variance of the brightest pixel, given to all: it keeps the weights between a half and two
+ERROR_OF_FIT = 0.02  # of the brightest pixel, standard deviation: what no noise explains, the same in all
 
 
 class SquaredError(nn.Module):
@@ -27,22 +28,24 @@ class SquaredError(nn.Module):
 class WeightedError(SquaredError):
     """The squared error, each pixel weighted by the inverse of its variance: bright pixels have more noise.
 
-    The variance grows with the intensity that is predicted, as counting has it; to all pixels the readout adds its own,
-    and the model its error, which no noise explains (Fessler, IEEE TIP 3:290, 1994).
+    The variance of counting grows with the intensity, here of what is predicted; to all pixels the readout adds its
+    own, and the model its error (weighted least squares: Fessler, IEEE TIP 3:290, 1994).
 
     peak_intensity: of the brightest pixel of the series.
-    counting: the share of its variance that is due to counting, 0 to 1; with 0 it is the squared error.
+    noise: standard deviation of a pixel, where there is intensity; with 0 it is the squared error.
+    counting: the share of the variance of the brightest pixel that is due to counting, 0 to 1; with 0 it is, too.
     """
 
-    def __init__(self, peak_intensity: float, *, counting: float = 1.0) -> None:
+    def __init__(self, peak_intensity: float, *, noise: float, counting: float = 1.0) -> None:
         super().__init__(peak_intensity)
-        self.counting = counting
+        brightest = (noise / peak_intensity) ** 2 / (counting * USUAL + 1 - counting)  # the variance of that pixel
+        usual = brightest * (counting * USUAL + 1 - counting + EVENED) + ERROR_OF_FIT**2
+        self.slope = brightest * counting / usual  # of the variance, relative to that at the usual intensity
 
     def forward(self, projected: Tensor, measured: Tensor) -> Tensor:
         """projected, measured: (B, n, S), intensity."""
-        variance = lambda intensity: self.counting * intensity + (1 - self.counting + ERROR_OF_FIT)
         predicted = (projected.detach() / self.peak_intensity).clamp(min=0)
-        weights = variance(AS_USUAL) / variance(predicted)
+        weights = 1 / (1 + self.slope * (predicted - USUAL))
         return 100 * (weights * ((projected - measured) / self.peak_intensity).square()).mean()
 
 
@@ -63,7 +66,7 @@ class GemanMcClure(nn.Module):
 
 
 LOSSES: dict[str, Callable[[SeriesStatistics], nn.Module]] = {  # by the name that `train.loss` has for them
-    "weighted": lambda series: WeightedError(series.peak_intensity, counting=series.counting),
+    "weighted": lambda series: WeightedError(series.peak_intensity, noise=series.noise, counting=series.counting),
     "squared": lambda series: SquaredError(series.peak_intensity),
     "geman_mcclure": lambda series: GemanMcClure(series.peak_intensity),
 }
