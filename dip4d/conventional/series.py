@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dip4d.conventional.algorithms import sirt, sirt_steps
 from dip4d.indices import evenly
-from dip4d.measures.noise import counting_share, noise_level
+from dip4d.measures.noise import noise_level, noise_of_images
 from dip4d.projector import Geometry, Projector
 from dip4d.tilt_series import TiltSeries
 
@@ -28,13 +28,15 @@ class SeriesStatistics:
     noise: standard deviation of a pixel.
     peak_intensity: of the brightest pixel.
     intensity_bound: intensity per voxel that the brightest material may have; a guess, from which its bound is learned.
-    counting: share of the variance of the brightest pixel that is due to counting, 0 to 1; the rest all pixels have.
+    counting: variance of the brightest pixel that grows with intensity, in units of its square.
+    readout: that of all pixels, in the same unit.
     """
 
     noise: float
     peak_intensity: float
     intensity_bound: float
-    counting: float = 1.0
+    counting: float = 0.0
+    readout: float = 0.0
 
 
 def device_for(accelerator: str = "auto") -> str:
@@ -47,8 +49,9 @@ def statistics_of(series: TiltSeries, intensity_bound: float | None = None, *, d
     device: where its early reconstruction runs.
     """
     bound = intensity_bound or guess_intensity_bound(series, device)
-    peak = float(series.images.max())
-    return SeriesStatistics(noise_level(series), peak, bound, counting_share(series))
+    peak, found = float(series.images.max()), noise_of_images(series)
+    counting, readout = (found.gain / peak, found.offset / peak**2) if peak > 0 else (0.0, 0.0)
+    return SeriesStatistics(noise_level(series), peak, bound, counting, readout)
 
 
 def whole_series(series: TiltSeries, iterations: int, *, device: str = "cpu") -> Tensor:

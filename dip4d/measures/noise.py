@@ -12,7 +12,7 @@ from dip4d.tilt_series import TiltSeries
 BLOCK_PX = 8  # pixels, over which noise that was smoothed averages like white noise
 FEWEST_PAIRS = 5  # of images of one view, from which their differences tell the noise
 FAINT = 0.05  # share of the brightest pixel below which a pixel counts as empty
-SIGMA_PER_MEDIAN = 1.4826  # of the absolute deviations of a normal distribution
+NORMAL_MEDIAN = 0.6745  # of the absolute deviations of a normal distribution, in standard deviations
 MOST_NUMBERS = 2**22  # of a large series, from which the model is told
 BEND = np.array([1, -2, 1]) / 6**0.5  # of three neighbours; of white noise it keeps the variance, and
 MEAN = np.ones(3) / 3  # of these it is independent
@@ -101,7 +101,7 @@ def noise_level(series: TiltSeries) -> float:
     block = (min(BLOCK_PX, n_z), min(BLOCK_PX, bins))
     differs, shows = (_blocks(v, block) for v in ((after - before) / 2**0.5, (before + after) / 2))
     inside = np.abs(differs[shows > FAINT * series.images.max()])
-    return SIGMA_PER_MEDIAN * float(np.median(inside)) * float(np.prod(block)) ** 0.5 if inside.size else 0.0
+    return float(np.median(inside)) / NORMAL_MEDIAN * float(np.prod(block)) ** 0.5 if inside.size else 0.0
 
 
 def _blocks(images: np.ndarray, block: tuple[int, int]) -> np.ndarray:
@@ -111,25 +111,25 @@ def _blocks(images: np.ndarray, block: tuple[int, int]) -> np.ndarray:
     return images[:, : n_z * z, : bins * s].reshape(t, n_z, z, bins, s).mean((2, 4))
 
 
-def counting_share(series: TiltSeries) -> float:
-    """The share of the variance of the brightest pixel of a series, less its background, that grows with intensity, as
-    counting has it, 0 to 1: all pixels have the rest, by the readout or the background. 1 without any noise.
+def noise_of_images(series: TiltSeries) -> NoiseModel:
+    """How the noise of a series, less its background, grows with its intensity, told from its images alone.
+
+    Half of the differences that are noise are smaller than those of sharp edges, whatever these are. Noise that was
+    smoothed looks smaller.
     """
     images = series.images
     differs, shows = _differences(images, np.zeros_like(images), views=series.views)
-    peak = float(shows.max())
-    faint = shows <= FAINT * peak
+    faint = shows <= FAINT * shows.max()
     if faint.all():
-        return 1.0
-    of_all, bright = (_middle(np.abs(differs[of])) ** 2 for of in (faint, ~faint))
-    grown = max(bright - of_all, 0.0) * peak / float(shows[~faint].mean())
-    return grown / (grown + of_all) if grown + of_all > 0 else 1.0
+        return NoiseModel(0.0, 0.0)
+    of_all, bright = ((_middle(np.abs(differs[of])) / NORMAL_MEDIAN) ** 2 for of in (faint, ~faint))
+    return NoiseModel(max(bright - of_all, 0.0) / float(shows[~faint].mean()), of_all)
 
 
 def _from_second_differences(images: np.ndarray) -> float:
     difference = images[..., 2:] - 2 * images[..., 1:-1] + images[..., :-2]
     inside = np.abs(difference[images[..., 1:-1] > FAINT * images.max()])
-    return _middle(inside) / 0.6745 / 6**0.5 if inside.size else 0.0
+    return _middle(inside) / NORMAL_MEDIAN / 6**0.5 if inside.size else 0.0
 
 
 def _middle(values: np.ndarray) -> float:

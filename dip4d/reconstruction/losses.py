@@ -32,15 +32,13 @@ class WeightedError(SquaredError):
     own, and the model its error (weighted least squares: Fessler, IEEE TIP 3:290, 1994).
 
     peak_intensity: of the brightest pixel of the series.
-    noise: standard deviation of a pixel, where there is intensity; with 0 it is the squared error.
-    counting: the share of the variance of the brightest pixel that is due to counting, 0 to 1; with 0 it is, too.
+    counting, readout: as those of `SeriesStatistics`; without counting it is the squared error.
     """
 
-    def __init__(self, peak_intensity: float, *, noise: float, counting: float = 1.0) -> None:
+    def __init__(self, peak_intensity: float, *, counting: float, readout: float = 0.0) -> None:
         super().__init__(peak_intensity)
-        brightest = (noise / peak_intensity) ** 2 / (counting * USUAL + 1 - counting)  # the variance of that pixel
-        usual = brightest * (counting * USUAL + 1 - counting + EVENED) + ERROR_OF_FIT**2
-        self.slope = brightest * counting / usual  # of the variance, relative to that at the usual intensity
+        usual = counting * USUAL + readout + EVENED * (counting + readout) + ERROR_OF_FIT**2
+        self.slope = counting / usual  # of the variance, relative to that at the usual intensity
 
     def forward(self, projected: Tensor, measured: Tensor) -> Tensor:
         """projected, measured: (B, n, S), intensity."""
@@ -66,7 +64,7 @@ class GemanMcClure(nn.Module):
 
 
 LOSSES: dict[str, Callable[[SeriesStatistics], nn.Module]] = {  # by the name that `train.loss` has for them
-    "weighted": lambda series: WeightedError(series.peak_intensity, noise=series.noise, counting=series.counting),
+    "weighted": lambda series: WeightedError(series.peak_intensity, counting=series.counting, readout=series.readout),
     "squared": lambda series: SquaredError(series.peak_intensity),
     "geman_mcclure": lambda series: GemanMcClure(series.peak_intensity),
 }

@@ -28,6 +28,8 @@ def test_the_statistics_are_those_of_the_images_unless_the_bound_is_known(series
     assert found.noise == noise_level(series)
     assert found.intensity_bound == guess_intensity_bound(series)
     assert statistics_of(series, 7.5).intensity_bound == 7.5
+    assert found.counting == pytest.approx(1 / 200, rel=0.5)  # 200 counts at the brightest pixel
+    assert found.readout < 1e-5
 
 
 def test_the_whole_series_has_the_mass_of_its_images(series):

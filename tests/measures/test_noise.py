@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from dip4d.measures.consistency import less_noise, relative_error
-from dip4d.measures.noise import counting_share, noise_level, noise_model
+from dip4d.measures.noise import noise_level, noise_model, noise_of_images
 from dip4d.simulation.simulate import add_noise, simulate
 from dip4d.tilt_series import TiltSeries
 
@@ -59,16 +59,19 @@ def test_nothing_has_no_floor():
 
 
 @pytest.mark.parametrize("specimen", ["nanostar", "nanocage"])
-@pytest.mark.parametrize(("counts", "readout"), [(50, 0.0), (500, 0.0), (50, 0.1), (500, 0.1), (50, 0.3)])
-def test_what_the_noise_of_counting_is_of_all_noise(specimen, counts, readout):
-    """At the brightest pixel; readout: in units of its intensity."""
+@pytest.mark.parametrize(("counts", "readout"), [(50, 0.0), (500, 0.0), (50, 0.1), (500, 0.1), (500, 0.01)])
+def test_the_images_alone_tell_how_their_noise_grows(specimen, counts, readout):
+    """readout: in units of the intensity of the brightest pixel."""
     series, _ = simulate(specimen, 48, frames=20, n_z=24, peak_counts=0, seed=3)
+    peak = float(series.images.max())
     images = add_noise(series.images, counts, seed=0)
-    images += np.random.default_rng(1).normal(0, readout * float(series.images.max()), images.shape)
-    found = counting_share(replace(series, images=images.astype(np.float32)))
-    assert found == pytest.approx(1 / counts / (1 / counts + readout**2), abs=0.1)
+    images += np.random.default_rng(1).normal(0, readout * peak, images.shape)
+    found = noise_of_images(replace(series, images=images.astype(np.float32)))
+    assert found.gain == pytest.approx(peak / counts, rel=0.5, abs=0.2 * readout**2 * peak)
+    assert found.offset == pytest.approx((readout * peak) ** 2, rel=0.1, abs=1e-3)
 
 
-def test_without_noise_it_is_taken_for_that_of_counting():
-    assert counting_share(TiltSeries(np.tile(np.maximum(SMOOTH_ROWS - 5, 0), (3, 4, 1)), np.arange(3))) > 0.9
-    assert counting_share(TiltSeries(np.zeros((3, 4, 8)), np.arange(3))) == 1
+def test_what_has_no_noise_shows_hardly_any():
+    series, _ = simulate("nanostar", 48, frames=20, n_z=24, peak_counts=0, seed=3)
+    assert noise_of_images(series).gain < 1e-4 * float(series.images.max())
+    assert noise_of_images(TiltSeries(np.zeros((3, 4, 8)), np.arange(3))).gain == 0

@@ -25,9 +25,9 @@ def test_the_unit_of_intensity_does_not_matter():
     torch.testing.assert_close(SquaredError(1.0)(projected, measured), expected)
 
 
-def weighted(peak_intensity: float, *, counting: float = 1.0, noise: float = 0.3) -> WeightedError:
-    """noise: in units of the brightest pixel; as much as this leaves nothing else to matter."""
-    return WeightedError(peak_intensity, noise=noise * peak_intensity, counting=counting)
+def weighted(peak_intensity: float, *, counting: float = 1.0, readout: float = 0.0) -> WeightedError:
+    """By default with so much noise that nothing else matters."""
+    return WeightedError(peak_intensity, counting=counting, readout=readout)
 
 
 def test_bright_pixels_are_trusted_less_as_far_as_their_noise_is_of_counting():
@@ -35,9 +35,9 @@ def test_bright_pixels_are_trusted_less_as_far_as_their_noise_is_of_counting():
     of_each = lambda loss: [float(loss(measured + error, measured)) for error in 0.01 * torch.eye(3)[:, None, None]]
     usual = of_each(SquaredError(10.0))[1]
     assert of_each(weighted(10.0)) == pytest.approx([2 * usual, usual, 6 / 13 * usual], rel=1e-2)
-    for plain in (SquaredError(10.0), weighted(10.0, counting=0.0), weighted(10.0, noise=0.0)):
+    for plain in (SquaredError(10.0), weighted(10.0, counting=1e-9), weighted(10.0, counting=0.0, readout=1.0)):
         assert of_each(plain) == pytest.approx([usual] * 3, rel=1e-3)
-    none, as_usual, all_of_it = of_each(weighted(10.0, noise=0.01))  # as much as the error of the fit
+    none, as_usual, all_of_it = of_each(weighted(10.0, counting=1e-3))  # about the error of the fit
     assert 2 * usual > none > as_usual > all_of_it > 6 / 13 * usual
 
 
