@@ -1,7 +1,8 @@
-"""The page in a real browser, from the disk: what is moved with the mouse moves the picture."""
+"""The page in real browsers, from the disk: what is moved with the mouse moves the picture."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 
@@ -15,15 +16,23 @@ from tests.report.conftest import FRAMES, write_run
 from tests.report.test_paper_page import simulated
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install -r requirements-test.txt")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-SOFTWARE = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a GPU
+NAMES = {"chromium": ("chromium", "chromium-browser", "google-chrome"), "firefox": ("firefox-esr", "firefox")}
+WEBGL_WITHOUT_GPU = {
+    "chromium": {"args": ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]},
+    "firefox": {"channel": "moz-firefox", "firefox_user_prefs": {"webgl.force-enabled": True}},  # that of the system
+}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
+@pytest.fixture(scope="module", params=NAMES)
+def browser(request) -> Iterator:
+    name = request.param
+    place = next(filter(None, map(shutil.which, NAMES[name])), None)
+    if place is None:
+        pytest.skip(f"needs {name}: apt-get install {NAMES[name][0]}")
+    if name == "firefox" and "DISPLAY" not in os.environ:
+        pytest.skip("Firefox draws surfaces on a display only: apt-get install xvfb; xvfb-run python -m pytest")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SOFTWARE)
+        browser = getattr(playwright, name).launch(executable_path=place, **WEBGL_WITHOUT_GPU[name])
         yield browser
         browser.close()
 
