@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import convolve1d
 
+from dip4d.indices import evenly
 from dip4d.tilt_series import TiltSeries
 
 BLOCK_PX = 8  # pixels, over which noise that was smoothed averages like white noise
@@ -117,13 +118,22 @@ def noise_of_images(series: TiltSeries) -> NoiseModel:
     Half of the differences that are noise are smaller than those of sharp edges, whatever these are. Noise that was
     smoothed looks smaller.
     """
-    images = series.images
-    differs, shows = _differences(images, np.zeros_like(images), views=series.views)
+    some = _pairs(len(series.images), 1 + MOST_NUMBERS // series.images[0].size)
+    images = series.images[some]
+    differs, shows = _differences(images, np.zeros_like(images), views=series.views[some])
     faint = shows <= FAINT * shows.max()
     if faint.all():
         return NoiseModel(0.0, 0.0)
     of_all, bright = ((_middle(np.abs(differs[of])) / NORMAL_MEDIAN) ** 2 for of in (faint, ~faint))
     return NoiseModel(max(bright - of_all, 0.0) / float(shows[~faint].mean()), of_all)
+
+
+def _pairs(frames: int, most: int) -> np.ndarray:
+    """Indices of some of the frames of a large series, each beside the next one; about as many as `most`, or all."""
+    if frames <= most:
+        return np.arange(frames)
+    first = np.array(evenly(frames - 1, max(most // 2, FEWEST_PAIRS)))
+    return np.union1d(first, first + 1)
 
 
 def _from_second_differences(images: np.ndarray) -> float:

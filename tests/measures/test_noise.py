@@ -71,6 +71,14 @@ def test_the_images_alone_tell_how_their_noise_grows(specimen, counts, readout):
     assert found.offset == pytest.approx((readout * peak) ** 2, rel=0.1, abs=1e-3)
 
 
+def test_of_a_large_series_some_images_tell_it(monkeypatch):
+    images = np.random.default_rng(0).poisson(np.maximum(SMOOTH_ROWS - 6, 0) * 20, (40, 16, 64)) / 20
+    few, many = TiltSeries(images, np.arange(40)), TiltSeries(images, np.repeat(np.arange(20), 2))
+    monkeypatch.setattr("dip4d.measures.noise.MOST_NUMBERS", 8 * 16 * 64)
+    for series in (few, many):  # of views that are repeated, too
+        assert noise_of_images(series).gain == pytest.approx(1 / 20, rel=0.2)
+
+
 def test_what_has_no_noise_shows_hardly_any():
     series, _ = simulate("nanostar", 48, frames=20, n_z=24, peak_counts=0, seed=3)
     assert noise_of_images(series).gain < 1e-4 * float(series.images.max())
