@@ -16,6 +16,11 @@ from dip4d.run_folder import CONFIG
 
 PAGE_FILES = files("dip4d.report") / "page"
 _SCHEMES = {"grs": "golden-ratio scanning", "incremental": "a single sweep", "pingpong": "several sweeps"}
+_MISFITS = {
+    "weighted": ", by least squares with each pixel weighted by its noise",
+    "squared": ", by least squares",
+    "geman_mcclure": ", with the misfit of Geman and McClure (1987)",
+}
 
 
 def config_of_run(run: Path) -> Config | None:
@@ -78,7 +83,7 @@ def _fit_sentence(metrics: dict, config: Config | None) -> str:
     return (
         f"With {with_what}, an untrained network{fitted} draws each orthoslice from its position along the tilt axis "
         f"and the time; it was fitted in {steps} steps to this series alone, through the projection of its "
-        f"orthoslices along the beam.{aside}"
+        f"orthoslices along the beam{_MISFITS[config.train.loss] if config else ''}.{aside}"
     )
 
 

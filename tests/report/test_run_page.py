@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import yaml
 
+from dip4d.config.load import load_config
 from dip4d.errors import InputError
 from dip4d.report import run_page
 from dip4d.report.curves import charts_of
 from dip4d.report.run_page import write_comparison, write_page
-from dip4d.report.words import bibtex
+from dip4d.report.words import bibtex, methods_paragraph
 from dip4d.run_folder import read_metrics
 from tests.report.conftest import FRAMES, write_run
 
@@ -124,3 +125,9 @@ def test_volumes_are_packed_as_differences(run_of_a_ball):
     steps = np.frombuffer(gzip.decompress(base64.b64decode(packed[1])), np.uint8).reshape(FRAMES, -1)
     volumes = read_preview(run_of_a_ball)["dip"].volumes.reshape(FRAMES, -1)
     np.testing.assert_array_equal(np.cumsum(steps, axis=0, dtype=np.uint8), volumes)
+
+
+@pytest.mark.parametrize("loss", ["weighted", "squared", "geman_mcclure"])
+def test_the_methods_say_which_misfit_was_minimised(loss):
+    said = methods_paragraph({"steps": 5, "methods": {"dip": {}}}, load_config([f"train.loss={loss}"]))
+    assert ("weighted by its noise" in said, "Geman" in said) == (loss == "weighted", loss == "geman_mcclure")
