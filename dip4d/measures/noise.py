@@ -13,6 +13,7 @@ from dip4d.tilt_series import TiltSeries
 BLOCK_PX = 8  # pixels, over which noise that was smoothed averages like white noise
 FEWEST_PAIRS = 5  # of images of one view, from which their differences tell the noise
 FAINT = 0.05  # share of the brightest pixel below which a pixel counts as empty
+DIM = 0.25  # share of the pixels that stand for the dim ones where none is empty
 NORMAL_MEDIAN = 0.6745  # of the absolute deviations of a normal distribution, in standard deviations
 MOST_NUMBERS = 2**22  # of a large series, from which the model is told
 BEND = np.array([1, -2, 1]) / 6**0.5  # of three neighbours; of white noise it keeps the variance, and
@@ -121,11 +122,15 @@ def noise_of_images(series: TiltSeries) -> NoiseModel:
     some = _pairs(len(series.images), 1 + MOST_NUMBERS // series.images[0].size)
     images = series.images[some]
     differs, shows = _differences(images, np.zeros_like(images), views=series.views[some])
-    faint = shows <= FAINT * shows.max()
-    if faint.all():
-        return NoiseModel(0.0, 0.0)
-    of_all, bright = ((_middle(np.abs(differs[of])) / NORMAL_MEDIAN) ** 2 for of in (faint, ~faint))
-    return NoiseModel(max(bright - of_all, 0.0) / float(shows[~faint].mean()), of_all)
+    dim, low = shows <= FAINT * shows.max(), 0.0
+    if not dim.any():  # the specimen fills the images, or a background does
+        dim = shows <= np.quantile(shows, DIM)
+        low = float(shows[dim].mean())
+    variance = lambda of: (_middle(np.abs(differs[of])) / NORMAL_MEDIAN) ** 2
+    if dim.all():
+        return NoiseModel(0.0, variance(dim))
+    gain = max(variance(~dim) - variance(dim), 0.0) / (float(shows[~dim].mean()) - low)
+    return NoiseModel(gain, max(variance(dim) - gain * low, 0.0))
 
 
 def _pairs(frames: int, most: int) -> np.ndarray:

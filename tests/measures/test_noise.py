@@ -79,6 +79,23 @@ def test_of_a_large_series_some_images_tell_it(monkeypatch):
         assert noise_of_images(series).gain == pytest.approx(1 / 20, rel=0.2)
 
 
+def test_it_is_told_of_images_without_an_empty_pixel():
+    clean = np.tile(np.linspace(20, 100, 64), (20, 16, 1))
+    random = np.random.default_rng(0)
+    found = noise_of_images(TiltSeries(random.poisson(clean), np.arange(20)))
+    assert found.gain == pytest.approx(1, rel=0.2)
+    assert found.offset < 10  # of the 20 that the dimmest have
+    found = noise_of_images(TiltSeries(clean + random.normal(0, 3, clean.shape), np.arange(20)))
+    assert found.gain < 0.02
+    assert found.offset == pytest.approx(9, rel=0.1)
+
+
+@pytest.mark.parametrize("level", [-2.0, 0.0, 5.0])
+def test_it_is_none_where_all_pixels_are_alike(level):
+    found = noise_of_images(TiltSeries(np.full((5, 4, 8), level), np.arange(5)))
+    assert (found.gain, found.offset) == (0, 0)
+
+
 def test_what_has_no_noise_shows_hardly_any():
     series, _ = simulate("nanostar", 48, frames=20, n_z=24, peak_counts=0, seed=3)
     assert noise_of_images(series).gain < 1e-4 * float(series.images.max())
