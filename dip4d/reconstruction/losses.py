@@ -29,7 +29,7 @@ class WeightedError(SquaredError):
     """The squared error, each pixel weighted by the inverse of its variance: bright pixels have more noise.
 
     The variance of counting grows with the intensity, here of what is predicted; to all pixels the readout adds its
-    own, and the model its error (weighted least squares: Fessler, IEEE TIP 3:290, 1994).
+    own, and the model its error (weighted least squares: Fessler, IEEE Trans. Med. Imaging 13:290, 1994).
 
     peak_intensity: of the brightest pixel of the series.
     counting, readout: as those of `SeriesStatistics`; without counting it is the squared error.
