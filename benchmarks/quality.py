@@ -105,11 +105,11 @@ def mean_psnr(volumes: Iterable[np.ndarray], truth: np.ndarray, *, frames: list[
 def fitted(case: Case, series: TiltSeries, truth: np.ndarray) -> tuple[dict, Iterator[np.ndarray]]:
     """What is kept of a fit, and its volumes. Ours has the steps that it needs: no clock decides what it comes to."""
     size = SIZES[case.size]
-    size = replace(size, seconds=None) if case.method == "dip" else size
-    looks = Looks(truth, size.seconds)
+    seconds = None if case.method == "dip" else size.seconds
+    looks = Looks(truth, seconds)
     movie = dip4d.reconstruct(
         series,
-        max_minutes=size.seconds and size.seconds / 60,
+        max_minutes=seconds and seconds / 60,
         progress=False,
         callbacks=[looks],
         network=case.method.removesuffix(MATCHED),

@@ -111,7 +111,7 @@ def cases(part: str, family: str = "B") -> list[Case]:
     base += [Case("small", "static", m) for m in ("dip", "dipster", "sirt_window")]
     changed = (
         {"scheme": "pingpong"}, {"scheme": "incremental"}, {"peak_counts": 0}, {"peak_counts": 1000},
-        {"peak_counts": 200}, {"jitter": 1}
+        {"peak_counts": 200}, {"peak_counts": 50}, {"jitter": 1}
     )  # fmt: skip
     for specimen in ("nanostar_alloying", "nanocage"):
         base += [

@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 
 import numpy as np
-from quality_cases import METHODS, SPECIMENS, case_of
+from quality_cases import ALL, METHODS, SPECIMENS, case_of
 
 from dip4d.simulation.hard_specimens import FAMILIES
 
+PLAIN = ("grs", 500, 0, "")  # scheme, counts, jitter and camera of the data that all methods have seen
 BEGINNING = 0.05  # of the frames, in which many specimens change fastest
 COLOURS = ("#c1121f", "#2a9d8f", "#1b6b62", "#7b2cbf", "#e09f3e", "#adb5bd", "#669bbc", "#003049", "#6a994e", "#386641",
            "#9c6644")  # fmt: skip
@@ -50,7 +51,10 @@ def lost_by_stopping(result: dict) -> float:
 
 
 def table(results: dict[str, dict]) -> str:
-    """All results as a table in Markdown, those of one tilt series together, seeds averaged."""
+    """All results as a table in Markdown, those of one tilt series together, seeds averaged.
+
+    At its end the mean of each method that has been run on all specimens that change, of plain data.
+    """
     columns = ("PSNR", "near", "worst", "SSIM", "Dice", "mass %", "spread %", "change", "still dB", "lost dB",
                "over frozen", "over TV frozen", "worst gap", "below", "seconds", "steps")  # fmt: skip
     groups: dict[tuple, list[dict[str, float]]] = {}
@@ -65,6 +69,11 @@ def table(results: dict[str, dict]) -> str:
         data = f"{scheme}, {counts:g} counts" + (f", jitter {jitter:g} px" if jitter else "")
         data += f", camera: {camera}" if camera else ""
         lines.append(line(specimen, data, method, rows=groups[key], columns=columns))
+    for method in METHODS:
+        keys = [(specimen, *PLAIN, method) for specimen in ALL]
+        if all(key in groups for key in keys):
+            rows = [row for key in keys for row in groups[key]]
+            lines.append(line("mean", "grs, 500 counts", method, rows=rows, columns=columns))
     return "\n".join(lines) + "\n"
 
 
@@ -123,8 +132,7 @@ def draw(path: Path, results: dict[str, dict]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    plain = ("grs", 500, 0, "")
-    base = [r for r in results.values() if (r["scheme"], r["peak_counts"], r["jitter"], r.get("camera", "")) == plain]
+    base = [r for r in results.values() if (r["scheme"], r["peak_counts"], r["jitter"], r.get("camera", "")) == PLAIN]
     specimens = [s for s in SPECIMENS if s != "static" and any(r["specimen"] == s for r in base)]
     colours = dict(zip(METHODS, COLOURS, strict=True))
     figure, axes = plt.subplots(2, len(specimens), figsize=(2.9 * len(specimens) + 1, 6), squeeze=False, sharey="col")

@@ -127,10 +127,11 @@ def noise_of_images(series: TiltSeries) -> NoiseModel:
         dim = shows <= np.quantile(shows, DIM)
         low = float(shows[dim].mean())
     variance = lambda of: (_middle(np.abs(differs[of])) / NORMAL_MEDIAN) ** 2
+    of_dim = variance(dim)
     if dim.all():
-        return NoiseModel(0.0, variance(dim))
-    gain = max(variance(~dim) - variance(dim), 0.0) / (float(shows[~dim].mean()) - low)
-    return NoiseModel(gain, max(variance(dim) - gain * low, 0.0))
+        return NoiseModel(0.0, of_dim)
+    gain = max(variance(~dim) - of_dim, 0.0) / (float(shows[~dim].mean()) - low)
+    return NoiseModel(gain, max(of_dim - gain * low, 0.0))
 
 
 def _pairs(frames: int, most: int) -> np.ndarray:
