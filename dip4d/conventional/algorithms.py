@@ -1,7 +1,8 @@
 """Conventional reconstruction, as short functions of an operator and its rows: what ours is compared with.
 
 In all of them y: (B, n, S), rows, intensity; x: (B, Y, X), slices, intensity per pixel; row_mask: (B, n), 0 for rows to
-leave out, 1 for the others, all of them if None. Slices do not influence each other: `in_slabs`.
+leave out, 1 for the others, all of them if None. Slices do not influence each other: `in_slabs`. Least squares, as of
+`tv_steps`, take weights of pixels (B, n, S) for a row mask as well.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ def reciprocal(x: Tensor) -> Tensor:
 
 
 def row_weights(y: Tensor, row_mask: Tensor | None) -> Tensor:
-    """`row_mask` as a factor of the rows, (B, n, 1)."""
-    return (y.new_ones(y.shape[:2]) if row_mask is None else row_mask.to(y))[..., None]
+    """`row_mask` as a factor of the rows, (B, n, 1); what is (B, n, S) stays."""
+    weights = y.new_ones(y.shape[:2]) if row_mask is None else row_mask.to(y)
+    return weights if weights.ndim == 3 else weights[..., None]
 
 
 def _last(iterates: Iterator[Tensor], iterations: int) -> Tensor:
@@ -159,7 +161,9 @@ def tv_steps(
     ``1/2 |A x - y|^2 + weight TV(x)``, with the isotropic TV of each slice.
 
     weight: >= 0, intensity; good ones are near the standard deviation of the noise in y times sqrt(n), or half of it.
-    x: where to start; zeros if None. The primal-dual method of Chambolle and Pock (J. Math. Imaging Vis. 40:120,
+    x: where to start; zeros if None.
+    row_mask: (B, n), 0 for rows to leave out; or (B, n, S), the weight of each squared difference.
+    The primal-dual method of Chambolle and Pock (J. Math. Imaging Vis. 40:120,
     2011), its steps from the row and column sums (Pock and Chambolle, ICCV 2011, with alpha = 1): it converges for
     every geometry. Non-negative after each iteration. Raises ValueError for a negative weight.
     """

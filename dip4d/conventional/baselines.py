@@ -9,8 +9,8 @@ of all frames at once:
   noise: "conventional tomography", which the experiment cannot have. Needs the truth.
 
 The number of iterations, the width of the window and the weight are those that score best: against the truth where
-there is one, else on validation rows. Scores use all rows; the validation error uses what the network sees. Test images
-are used for nothing but the error of predicting them.
+there is one, else on validation rows. TV weighs each pixel by its noise, as the fit does. Scores use all rows; the
+validation error uses what the network sees. Test images are used for nothing but the error of predicting them.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from dip4d.indices import evenly, window
 from dip4d.measures.consistency import error_without_noise, none_if_nan, relative_error
 from dip4d.measures.image_quality import psnr_from_mse
 from dip4d.measures.noise import NoiseModel, noise_model
+from dip4d.measures.weights import slope_of_variance, weights_of_measured
 from dip4d.projector import Geometry, Projector
 from dip4d.simulation.schemes import incremental
 from dip4d.simulation.simulate import FrozenImages
@@ -142,25 +143,26 @@ class Conventional:
         return of_scope[scope.name](name, algorithm)
 
     def _whole(self, name: str, algorithm: Algorithm) -> Baseline:
-        A, masks, sample = self._operator(self.angles), self._choosing_masks, self.sample
+        A, masks, sample = self._operator(self.angles), self._use(algorithm, self._choosing_masks), self.sample
         frames = range(self.frames) if self.truth is None else self.looks
         choice = self._choose(algorithm, [Problem(A, self.rows[sample], masks[sample], sample, frames)])
-        fitted = choice(A, self.rows, self.fit_masks)
+        fitted = choice(A, self.rows, self._use(algorithm, self.fit_masks))
         errors = self._errors(lambda t, z: fitted[z], 0.0)
-        volume = self._shown(choice(A, self.rows, self.all_masks))
+        volume = self._shown(choice(A, self.rows, self._use(algorithm, self.all_masks)))
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: volume, choice.settings, seconds, choice.cut_short, *errors)
 
     def _window(self, name: str, algorithm: Algorithm) -> Baseline:
         width, choice = self._best_window(algorithm)
+        fitted, used = self._use(algorithm, self.fit_masks), self._use(algorithm, self.all_masks)
 
         def slices(t: int, masks: Tensor, *, z: slice | Tensor = slice(None)) -> Tensor:
             around = window(t, self.frames, width=width)
             y = self.rows[z][:, around].contiguous()
             return choice(self._operator(self.angles[around]), y, masks[z][:, around])
 
-        errors = self._errors(lambda t, z: slices(t, self.fit_masks, z=z), choice.seconds)
-        volume, settings = lambda t: self._shown(slices(t, self.all_masks)), {"window": width} | choice.settings
+        errors = self._errors(lambda t, z: slices(t, fitted, z=z), choice.seconds)
+        volume, settings = lambda t: self._shown(slices(t, used)), {"window": width} | choice.settings
         return Baseline(name, volume, settings, choice.seconds * self.n_z, choice.cut_short, *errors)
 
     def _best_window(self, algorithm: Algorithm) -> tuple[int, Choice]:
@@ -168,7 +170,7 @@ class Conventional:
 
         Without truth all on all: of a few slices there are not enough validation rows.
         """
-        seconds, masks = self.seconds / (2 + algorithm.tuned_weight), self._choosing_masks
+        seconds, masks = self.seconds / (2 + algorithm.tuned_weight), self._use(algorithm, self._choosing_masks)
 
         def problems(width: int, frames: Sequence[int], *, z: np.ndarray) -> list[Problem]:
             around = [window(t, self.frames, width=width) for t in frames]
@@ -224,14 +226,22 @@ class Conventional:
 
     def _frozen(self, name: str, algorithm: Algorithm) -> Baseline:
         taken = dict(zip(self.looks, self.each(self.frozen_series, self.looks), strict=True))
-        problems = [Problem(A, y[self.sample], None, self.sample, [t]) for t, (A, y) in taken.items()]
+        problems = [
+            Problem(A, y[self.sample], None if use is None else use[self.sample], self.sample, [t])
+            for t, (A, y) in taken.items()
+            for use in [self._use_of_frozen(algorithm, y)]
+        ]
         choice = self._choose(algorithm, problems)
-        volume = lambda t: self._shown(choice(*(taken[t] if t in taken else self.frozen_series(t))))
+
+        def volume(t: int) -> np.ndarray:
+            A, y = taken[t] if t in taken else self.frozen_series(t)
+            return self._shown(choice(A, y, self._use_of_frozen(algorithm, y)))
+
         return Baseline(name, volume, choice.settings, choice.seconds * self.n_z, choice.cut_short)
 
     def _joint(self, name: str, algorithm: Algorithm) -> Baseline:
         """All frames at once, on neighbouring slices: settings are chosen on some in the middle."""
-        A, masks = self._operator(self.angles), self._choosing_masks
+        A, masks = self._operator(self.angles), self._use(algorithm, self._choosing_masks)
         first = max(0, (self.n_z - JOINT_SLICES) // 2)
         some = np.arange(self.n_z)[first : first + JOINT_SLICES]
         frames = range(self.frames) if self.truth is None else self.looks
@@ -248,11 +258,26 @@ class Conventional:
             return trial.choice()
 
         choice = climbed_together(tried, ("weight", "time_weight"))
-        fitted = choice.together(A, self.rows, row_mask=self.fit_masks)
+        fitted = choice.together(A, self.rows, row_mask=self._use(algorithm, self.fit_masks))
         errors = self._errors(lambda t, z: fitted[z, t], 0.0)
-        movie = self._field(choice.together(A, self.rows, row_mask=self.all_masks)).cpu()
+        used = self._use(algorithm, self.all_masks)
+        movie = self._field(choice.together(A, self.rows, row_mask=used)).cpu()
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: movie[:, t].numpy(), choice.settings, seconds, choice.cut_short, *errors)
+
+    def _use(self, algorithm: Algorithm, masks: Tensor) -> Tensor:
+        """Masks (Z, T), as the algorithm takes them: with the weights of pixels (Z, T, S), or as they are."""
+        if not algorithm.weighs_pixels:
+            return masks
+        s = self.statistics
+        return weights_of_measured(self.rows / s.peak_intensity, masks, slope=slope_of_variance(s.counting, s.readout))
+
+    def _use_of_frozen(self, algorithm: Algorithm, y: Tensor) -> Tensor | None:
+        """The same of rows (Z, n, S) of a frozen frame, all of which are used."""
+        if not algorithm.weighs_pixels:
+            return None
+        peak, all_rows = float(y.max()), torch.ones_like(y[..., 0])
+        return weights_of_measured(y / peak, all_rows, slope=slope_of_variance(*self.frozen_noise.relative_to(peak)))
 
     def _radians(self, angles_deg: np.ndarray) -> Tensor:
         return torch.from_numpy(np.deg2rad(angles_deg)).to(self.device)

@@ -23,6 +23,7 @@ class Algorithm:
     colour: of its lines in figures.
     steps: ``steps(A, y, *, row_mask=None[, weight])`` yields one iterate (B, Y, X) after the other; the best is kept.
     tuned_weight: whether `steps` takes the weight of a regularisation, which is then tuned as well.
+    weighs_pixels: whether row_mask may be (B, n, S), the weights of pixels: these are then those of their noise.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Algorithm:
     colour: str
     steps: Callable[..., Iterator[Any]]
     tuned_weight: bool = False
+    weighs_pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def add_algorithm(algorithm: Algorithm) -> None:
 add_algorithm(Algorithm("sirt", "SIRT", "#003049", _later("sirt_steps")))
 add_algorithm(Algorithm("fbp", "FBP", "#2a9d8f", _later("fbp_steps")))
 add_algorithm(Algorithm("em", "EM", "#e09f3e", _later("em_steps")))
-add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _later("tv_steps"), tuned_weight=True))
-METHODS["sttv"] = (Algorithm("sttv", "Space-time TV", "#9c6644", _later("sttv_steps", "spacetime")), JOINT)
+add_algorithm(Algorithm("tv", "TV", "#7b2cbf", _later("tv_steps"), tuned_weight=True, weighs_pixels=True))
+SPACE_TIME = Algorithm("sttv", "Space-time TV", "#9c6644", _later("sttv_steps", "spacetime"), weighs_pixels=True)
+METHODS["sttv"] = (SPACE_TIME, JOINT)
 
 
 class _Saveable:

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 class Problem:
     """Slices to reconstruct, which tell how good settings are.
 
-    y: (B, n, S), rows. row_mask: (B, n), or None. positions: (B,), z of the slices.
+    y: (B, n, S), rows. row_mask: (B, n), or weights (B, n, S), or None. positions: (B,), z of the slices.
     frames: at which the slices are scored.
     together: whether the slices influence each other, and must not be reconstructed apart.
     """

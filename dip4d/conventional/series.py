@@ -49,9 +49,8 @@ def statistics_of(series: TiltSeries, intensity_bound: float | None = None, *, d
     device: where its early reconstruction runs.
     """
     bound = intensity_bound or guess_intensity_bound(series, device)
-    peak, found = float(series.images.max()), noise_of_images(series)
-    counting, readout = (found.gain / peak, found.offset / peak**2) if peak > 0 else (0.0, 0.0)
-    return SeriesStatistics(noise_level(series), peak, bound, counting, readout)
+    peak = float(series.images.max())
+    return SeriesStatistics(noise_level(series), peak, bound, *noise_of_images(series).relative_to(peak))
 
 
 def whole_series(series: TiltSeries, iterations: int, *, device: str = "cpu") -> Tensor:

@@ -35,7 +35,7 @@ def sttv_steps(
     y: (Z, T, S), rows.
     weight: of the total variation in space, >= 0, intensity.
     time_weight: of that in time, >= 0, intensity.
-    row_mask: (Z, T), 0 for rows to leave out.
+    row_mask: (Z, T), 0 for rows to leave out; or (Z, T, S), the weight of each squared difference.
     Yields x (Z, T, Y, X). Primal-dual as `dip4d.conventional.algorithms.tv_steps`. Raises ValueError for a negative
     weight. Source of the model: Ritschl et al., Phys. Med. Biol. 57:1517, 2012.
     """

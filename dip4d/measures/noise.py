@@ -45,6 +45,10 @@ class NoiseModel:
                 noisy[frame] += random.normal(0, self.offset**0.5, image.shape)
         return noisy.astype(np.float32)
 
+    def relative_to(self, peak: float) -> tuple[float, float]:
+        """Of the variance of the brightest pixel, in units of its square, what counting adds and what readout does."""
+        return (self.gain / peak, self.offset / peak**2) if peak > 0 else (0.0, 0.0)
+
     def mean_variance(self, measured: np.ndarray) -> float:
         """Of measured pixels, of any shape."""
         return self.gain * max(float(measured.mean(dtype=np.float64)), 0.0) + self.offset

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from dip4d.conventional.series import SeriesStatistics
-
-USUAL = 0.3  # of the brightest pixel: there a weighted pixel counts as much as an unweighted one
-EVENED = 0.3  # of the variance of the brightest pixel, given to all: it keeps the weights between a half and two
-ERROR_OF_FIT = 0.02  # of the brightest pixel, standard deviation: what no noise explains, the same in all
+from dip4d.measures.weights import slope_of_variance, weights_of
 
 
 class SquaredError(nn.Module):
@@ -26,10 +23,8 @@ class SquaredError(nn.Module):
 
 
 class WeightedError(SquaredError):
-    """The squared error, each pixel weighted by the inverse of its variance: bright pixels have more noise.
-
-    The variance of counting grows with the intensity, here of what is predicted; to all pixels the readout adds its
-    own, and the model its error (weighted least squares: Fessler, IEEE Trans. Med. Imaging 13:290, 1994).
+    """The squared error, each pixel weighted by the inverse of its variance at what is predicted: bright pixels have
+    more noise (`dip4d.measures.weights`).
 
     peak_intensity: of the brightest pixel of the series.
     counting, readout: as those of `SeriesStatistics`; without counting it is the squared error.
@@ -37,13 +32,11 @@ class WeightedError(SquaredError):
 
     def __init__(self, peak_intensity: float, *, counting: float, readout: float = 0.0) -> None:
         super().__init__(peak_intensity)
-        usual = counting * USUAL + readout + EVENED * (counting + readout) + ERROR_OF_FIT**2
-        self.slope = counting / usual  # of the variance, relative to that at the usual intensity
+        self.slope = slope_of_variance(counting, readout)
 
     def forward(self, projected: Tensor, measured: Tensor) -> Tensor:
         """projected, measured: (B, n, S), intensity."""
-        predicted = (projected.detach() / self.peak_intensity).clamp(min=0)
-        weights = 1 / (1 + self.slope * (predicted - USUAL))
+        weights = weights_of(projected.detach() / self.peak_intensity, self.slope)
         return 100 * (weights * ((projected - measured) / self.peak_intensity).square()).mean()
 
 

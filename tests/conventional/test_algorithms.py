@@ -292,6 +292,14 @@ def test_tv_of_a_step_is_the_closed_form():
     torch.testing.assert_close(tv(A, below, 1500, weight=2.0), expected, rtol=0, atol=1e-3)
 
 
+def test_tv_of_weighted_pixels_moves_light_plateaus_further():
+    A = Projector(Geometry((1, 30), 30, torch.zeros(1)))
+    y = torch.cat((torch.full((10,), 1.0), torch.full((20,), 4.0)))[None, None]
+    weights = torch.cat((torch.full((10,), 2.0), torch.full((20,), 0.8)))[None, None]
+    expected = torch.cat((torch.full((10,), 1.1), torch.full((20,), 3.875)))[None, None]
+    torch.testing.assert_close(tv(A, y, 3000, weight=2.0, row_mask=weights), expected, rtol=0, atol=1e-3)
+
+
 def test_tv_without_weight_is_least_squares():
     A, _, y = noisy_discs()
     squares = lambda x: float((A(x) - y).square().sum())

@@ -229,7 +229,18 @@ def test_the_error_of_test_images_is_that_of_predicting_them(data):
     assert baseline.test_error == pytest.approx(float(difference.norm() / at_work.rows[:, images].norm()), rel=1e-4)
 
 
-def test_what_an_image_does_not_show_is_not_fitted(data):
+@pytest.mark.parametrize("name", ["tv_whole", "tv_window", "tv_frozen", "sttv"])
+def test_weights_that_follow_the_noise_make_a_method_better(data, monkeypatch, name):
+    algorithm, scope = METHODS[name]
+    found = {}
+    for weighs in (True, False):
+        monkeypatch.setitem(METHODS, name, (dataclasses.replace(algorithm, weighs_pixels=weighs), scope))
+        found[weighs] = mean_psnr(data, conventional(data, windows=[10]).baseline(name).volume)
+    assert found[True] > found[False] + 0.1
+
+
+@pytest.mark.parametrize("name", ["sirt_whole", "tv_whole"])
+def test_what_an_image_does_not_show_is_not_fitted(data, name):
     series, volumes, validation_rows = data
     shown = np.ones(series.images.shape[:2], bool)
     shown[::3, :4] = False
@@ -237,7 +248,7 @@ def test_what_an_image_does_not_show_is_not_fitted(data):
     for filling in (0.0, 9.0):
         filled = dataclasses.replace(series, images=np.where(shown[..., None], series.images, filling), shown=shown)
         at_work = conventional((filled, volumes, validation_rows), statistics=statistics_of(series))
-        baseline = at_work.baseline("sirt_whole")
+        baseline = at_work.baseline(name)
         found.append((baseline.volume(0), baseline.validation_error))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert found[0][1] == found[1][1]

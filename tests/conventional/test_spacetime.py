@@ -100,6 +100,15 @@ def test_rows_that_are_left_out_have_no_part():
     assert torch.equal(clean, other)
 
 
+def test_pixels_of_twice_the_weight_are_regularised_half_as_much():
+    A, _, y = growing_disc()
+    run = lambda factor, row_mask: next(
+        islice(sttv_steps(A, y, weight=0.5 * factor, time_weight=factor, row_mask=row_mask), 599, 600)
+    )
+    light, heavy, weighted = run(1.0, None), run(2.0, None), run(2.0, torch.full_like(y, 2.0))
+    assert (weighted - light).norm() < 0.05 * (heavy - light).norm()
+
+
 def test_neighbours_in_time_help():
     A, truth, y = growing_disc(noise=0.2)
     error = lambda x: float((x - truth).square().mean().sqrt())
