@@ -26,6 +26,7 @@ from dip4d.run_folder import FIGURES, PAGE, read_metrics
 from dip4d.whole_file import written_beside
 
 LARGEST = 15e6  # bytes of a page
+PACKING = 6  # level of gzip: 9 takes seven times as long and saves 4 %
 FIGURE_WORDS = {  # of a run, and what is said below them
     "pipeline.png": "How it was made: each row of an image is projected again from the orthoslice of its z and t.",
     "orthoslices_yx.png": "Orthoslices across the tilt axis, through the densest z; one grey scale.",
@@ -126,7 +127,7 @@ def _packed(movie: SmallMovie) -> str:
     """Volumes as base64 of gzip of the first one and of the differences from one time to the next, modulo 256."""
     steps = movie.volumes.copy()
     steps[1:] -= movie.volumes[:-1]
-    return base64.b64encode(gzip.compress(steps.tobytes(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(steps.tobytes(), PACKING, mtime=0)).decode()
 
 
 def _volumes(runs: Sequence[PageRun]) -> list[_Shown]:
