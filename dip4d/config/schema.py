@@ -186,6 +186,12 @@ class Network:
         "find.",
         among=("auto", "always", "never"),
     )
+    ensemble: int | None = key(
+        None,
+        "Networks side by side, of a specimen at rest, whose mean is the result; a step shares its positions out among "
+        "them. By default 2; 1 for a fit of fewer than 1500 steps, or with train.max_minutes.",
+        low=1,
+    )
     materials: int = key(
         2,
         "Bounded materials whose sum is the specimen at rest: of two, an interface is as sharp as a surface.",

@@ -23,7 +23,7 @@ from dip4d.experiment.budget import Budget
 from dip4d.experiment.callbacks import frames_to_score
 from dip4d.experiment.inputs import outline, split_of, will_be_aligned
 from dip4d.experiment.outputs import KEY_FRAMES
-from dip4d.reconstruction.fit import LEAST_STEPS, check_series, images_in_a_batch, steps_of_fit
+from dip4d.reconstruction.fit import LEAST_STEPS, check_series, ensemble_of_fit, images_in_a_batch, steps_of_fit
 from dip4d.reconstruction.memory import BASE_GB, free_gb, gb_of_step
 from dip4d.reconstruction.motion_test import expected_seconds
 from dip4d.reconstruction.networks import NETWORKS
@@ -183,7 +183,7 @@ def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
     network = config.network
     step = gb_of_step(positions, images=images, voxels=voxels, channels=network.channels, materials=network.materials)
     volume = 4e-9 * z * voxels
-    draw = volume * (network.rank * network.materials + VOLUMES_IN_MEMORY)
+    draw = volume * (network.rank * network.materials * ensemble_of_fit(config) + VOLUMES_IN_MEMORY)
     held = 4 * 4e-9 * series.images.size + (t * volume if with_truth else 0)
     all_frames = MOVIES_OF_STTV * t * volume if "sttv" in (config.compare.methods or ()) else 0
     return BASE_GB + held + max(step, draw, all_frames)

@@ -228,7 +228,7 @@ def facts_of(done: Fit, inputs: Inputs, *, config: Config, seconds: float) -> di
     """What a metrics.json says of the run itself, which took so many seconds in all."""
     truth = inputs.truth
     return {
-        "network": network_of(config),
+        "network": network_of(config) | {"ensemble": done.module.network.ensemble_size},
         "steps": done.steps,
         "steps_needed": steps_of_fit(dataclasses.replace(config.train, steps=None), inputs.series.shape[1]),
         "steps_least": LEAST_STEPS,

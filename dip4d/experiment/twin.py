@@ -35,9 +35,10 @@ from dip4d.measures.image_quality import psnr
 from dip4d.measures.noise import NoiseModel, noise_model
 from dip4d.measures.quantities import measure, table_of
 from dip4d.reconstruction.data import TiltRows
-from dip4d.reconstruction.fit import prepare, read_checkpoint
+from dip4d.reconstruction.fit import prepare, read_checkpoint, with_ensemble
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.motion_test import motion_of
+from dip4d.reconstruction.networks.ensemble import ensemble_in
 from dip4d.reconstruction.refits import MEMBER_SHARE, motion_copy, refit
 from dip4d.reconstruction.split import Split
 from dip4d.run_folder import CHECKPOINT, CONFIG, TWIN, is_complete
@@ -147,6 +148,7 @@ def original_of(folder: Path) -> Original:
     series, split = inputs.series, split_of(config, inputs.series)
     statistics = statistics_of(split.seen(series), config.network.intensity_bound, device=device_of(config))
     motion = motion_of(saved, series)
+    config = with_ensemble(config, ensemble_in(saved["state_dict"]))
     module, data = prepare(series, split, settings=config, statistics=statistics, motion=motion)
     module.load_state_dict(saved["state_dict"])
     module.eval()

@@ -38,6 +38,11 @@ class Rows:
     row_mask: Tensor | None = None
     back_projected: tuple[Tensor, ...] | None = None
 
+    def part(self, positions: slice) -> Rows:
+        """Those of some of the positions."""
+        cut = lambda v: tuple(part[positions] for part in v) if isinstance(v, tuple) else v[positions]
+        return replace(self, **{name: cut(v) for name, v in vars(self).items() if v is not None})
+
     def take(self, index: Tensor) -> Rows:
         """The rows at `index` (B, k) along n."""
         values = self.values.gather(1, index[..., None].expand(-1, -1, self.values.shape[-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import pickle
@@ -27,6 +28,7 @@ from dip4d.reconstruction.losses import LOSSES
 from dip4d.reconstruction.memory import keep_buffers
 from dip4d.reconstruction.module import CHECKPOINT_FORMAT, DIP4D, Ended
 from dip4d.reconstruction.networks import NETWORKS, Problem
+from dip4d.reconstruction.networks.ensemble import ensemble_in
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import FitTime, Schedule
@@ -36,6 +38,7 @@ from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
 
 FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 250  # steps of a fit by default: so often is every row shown, if that is more
+ENSEMBLE, FEWEST_STEPS_OF_ENSEMBLE = 2, 1500  # networks side by side; with fewer steps one is better
 LEAST_STEPS = 200  # with fewer a fit may be worse than SIRT: measured in docs/experiments-log.md
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
 FEWEST_IMAGES_OF_SERIES, NARROWEST_PX = 3, 2
@@ -97,6 +100,8 @@ def fit(
     begin: called with the module before its first step, to give it other weights, say.
     checkpoint: of an interrupted fit, to go on from.
     """
+    if checkpoint is not None:
+        settings = with_ensemble(settings, ensemble_in(read_checkpoint(checkpoint)["state_dict"]))
     module, data = prepare(series, split, settings=settings, statistics=statistics, motion=motion, budget=budget)
     if begin is not None:
         begin(module)
@@ -165,7 +170,7 @@ def prepare(
     budget: FitTime | None = None,
 ) -> tuple[DIP4D, TiltRows]:
     """The module and the rows of a `fit`, before its first step; the arguments are those of `fit`."""
-    n, t, (_, n_z, bins) = settings.network, settings.train, series.shape
+    n, t, (_, n_z, bins) = with_ensemble(settings, ensemble_of_fit(settings)).network, settings.train, series.shape
     seen = split.seen(series)
     if statistics is None:
         statistics = statistics_of(seen, n.intensity_bound)
@@ -216,6 +221,18 @@ def check_series(series: TiltSeries) -> None:
 def steps_of_fit(train: Train, n_z: int) -> int:
     """Optimizer steps for a series with so many positions z."""
     return train.steps or max(FEWEST_STEPS, math.ceil(PASSES_OVER_ROWS * n_z / train.slices))
+
+
+def ensemble_of_fit(settings: Config) -> int:
+    """How many networks a fit has whose specimen is at rest: two where its steps suffice for both."""
+    t = settings.train
+    enough = t.max_minutes is None and (t.steps or FEWEST_STEPS) >= FEWEST_STEPS_OF_ENSEMBLE
+    return settings.network.ensemble or (ENSEMBLE if enough else 1)
+
+
+def with_ensemble(settings: Config, count: int) -> Config:
+    """The settings, for so many networks: those of another fit, from whose weights one goes on."""
+    return dataclasses.replace(settings, network=dataclasses.replace(settings.network, ensemble=count))
 
 
 def images_in_a_batch(slices: int, series: TiltSeries) -> int:

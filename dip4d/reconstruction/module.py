@@ -26,7 +26,7 @@ from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
 STOP_EARLIEST = 0.3  # though not before this part of its schedule
 TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
-CHECKPOINT_FORMAT = 5  # of what is kept of a fit; 4 knew one material
+CHECKPOINT_FORMAT = 6  # of what is kept of a fit; 5 knew one network
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
 
@@ -119,32 +119,48 @@ class DIP4D(L.LightningModule):
         return loss
 
     def loss_of(self, batch: Batch, rows: Rows) -> Tensor:
-        """What a step makes smaller: the misfit of some rows of a batch, and the roughness of their orthoslices."""
-        rows, shift = self.posed(batch.z, rows)
-        features = self.features(batch.z, batch.rows)
-        layers = self.network.layers(features, rows.tau, draw=self.poses is not None)  # poses learn from the slices
+        """What a step makes smaller: the misfit of some rows of a batch, and the roughness of their orthoslices.
+
+        The mean over the networks of the positions that are theirs.
+        """
+        parts, of_batch = self.network.shared_out(len(batch.z)), batch.rows
+        if len(parts) == 1:
+            return self._loss_of(self.network, batch.z, of_batch=of_batch, rows=rows)
+        losses = [
+            self._loss_of(network, batch.z[p], of_batch=of_batch.part(p), rows=rows.part(p)) for network, p in parts
+        ]
+        return torch.stack(losses).mean()
+
+    def _loss_of(self, network: OrthosliceNetwork, z: Tensor, *, of_batch: Rows, rows: Rows) -> Tensor:
+        """As `loss_of`, of one network: some rows of positions z (B,), of which all those in the batch are given."""
+        images = self.images(*self.posed(z, of_batch))
+        rows, shift = self.posed(z, rows)
+        features = network.features(z, images)
+        layers = network.layers(features, rows.tau, draw=self.poses is not None)  # poses learn from the slices
         projected = self.microscope.project_sum(layers, rows.angles, shift=shift)
         measured = rows.values
         if rows.row_mask is not None:
             measured = measured.where(rows.row_mask[..., None], projected.detach())
-        loss = self.loss(projected, measured) + self.regularisation(features, layers)
-        return loss + self.tv_z * self.variation_along_z(features, batch.z, tau=rows.tau) if self.tv_z else loss
+        loss = self.loss(projected, measured) + self.regularisation(network, features, layers=layers)
+        if not self.tv_z:
+            return loss
+        return loss + self.tv_z * self.variation_along_z(network, features, z=z, tau=rows.tau)
 
-    def regularisation(self, features: Any, layers: Layers) -> Tensor | float:
+    def regularisation(self, network: OrthosliceNetwork, features: Any, *, layers: Layers) -> Tensor | float:
         """The weighted total variation of the layers of orthoslices in space, and of those of the specimen in time."""
         if not (self.tv_space or self.tv_time):
             return 0.0
         space, time = variation_of_layers(layers, TV_FRAMES_APART)
-        changing = self.network.in_specimen_frame(features, layers)
+        changing = network.in_specimen_frame(features, layers)
         if self.tv_time and changing is not layers:
             time = variation_of_layers(changing)[1]
         return self.tv_space * space + self.tv_time * time  # in time a change and its undoing count twice
 
-    def variation_along_z(self, features: Any, z: Tensor, *, tau: Tensor) -> Tensor:
+    def variation_along_z(self, network: OrthosliceNetwork, features: Any, *, z: Tensor, tau: Tensor) -> Tensor:
         """The mean absolute difference of orthoslices at neighbouring positions, of z (B,), 1 pixel apart: 0 if there
         are none. At every few of the times tau (B, n) of the first, since each position has times of its own.
         """
-        slices = self.network.render(features, tau[:1, ::TV_FRAMES_APART].expand(len(z), -1))
+        slices = network.render(features, tau[:1, ::TV_FRAMES_APART].expand(len(z), -1))
         order = z.argsort()
         neighbours = (z[order].diff() == 1).to(slices)
         steps = slices[order].diff(dim=0).abs().mean((1, 2, 3))

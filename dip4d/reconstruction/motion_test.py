@@ -225,7 +225,7 @@ def _short_settings(settings: Config) -> Config:
     replace = dataclasses.replace
     return replace(
         settings,
-        network=replace(settings.network, channels=CHANNELS, materials=1, use_row=False, z_detail_px=None),
+        network=replace(settings.network, channels=CHANNELS, ensemble=1, materials=1, use_row=False, z_detail_px=None),
         train=replace(settings.train, steps=STEPS, learning_rate=LEARNING_RATE, slices=SLICES),
         align=replace(settings.align, refine=False),
         trainer=settings.trainer | ONE_DEVICE,

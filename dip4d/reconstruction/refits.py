@@ -11,7 +11,7 @@ import torch
 
 from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
-from dip4d.reconstruction.fit import ONE_DEVICE, Fit, fit
+from dip4d.reconstruction.fit import ONE_DEVICE, Fit, fit, with_ensemble
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
 from dip4d.reconstruction.split import Split
@@ -38,6 +38,7 @@ def fit_members(
     callbacks: of each further fit.
     """
     split, found = done.data.split, []
+    settings = with_ensemble(settings, done.module.network.ensemble_size)
     for k in range(members):
         seed = settings.run.seed + 1 + k
         half = half_of_rows(split.validation_rows | split.hidden_rows, seed)

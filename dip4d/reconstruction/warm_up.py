@@ -14,7 +14,15 @@ from dip4d.config.schema import Config
 from dip4d.conventional.series import SeriesStatistics
 from dip4d.errors import InputError
 from dip4d.reconstruction.data import TiltRows, rows_of_fit
-from dip4d.reconstruction.fit import ONE_DEVICE, STEPS_BETWEEN_VALIDATIONS, make_trainer, prepare, run_fit
+from dip4d.reconstruction.fit import (
+    ONE_DEVICE,
+    STEPS_BETWEEN_VALIDATIONS,
+    ensemble_of_fit,
+    make_trainer,
+    prepare,
+    run_fit,
+    with_ensemble,
+)
 from dip4d.reconstruction.memory import keep_buffers
 from dip4d.reconstruction.module import DIP4D
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
@@ -58,7 +66,7 @@ def pace_of(series: TiltSeries, split: Split, *, settings: Config, motion: Rigid
     """
     train = dataclasses.replace(settings.train, steps=1 + TIMED_STEPS)
     alone = settings.trainer | {"limit_val_batches": 0} | ONE_DEVICE
-    short = dataclasses.replace(settings, train=train, trainer=alone)
+    short = with_ensemble(dataclasses.replace(settings, train=train, trainer=alone), ensemble_of_fit(settings))
     series = dataclasses.replace(series, images=np.ones_like(series.images))  # no empty rows, whose error is none
     any_statistics = SeriesStatistics(1.0, 1.0, 1.0)
     with torch.random.fork_rng():

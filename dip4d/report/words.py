@@ -80,8 +80,10 @@ def _fit_sentence(metrics: dict, config: Config | None) -> str:
         )
     weights, steps = metrics.get("parameters"), metrics.get("steps")
     fitted = f" of {weights:,} weights" if weights else ""
+    networks = metrics.get("network", {}).get("ensemble", 1)
+    drawn = "an untrained network" if networks == 1 else f"the mean of {networks} untrained networks"
     return (
-        f"With {with_what}, an untrained network{fitted} draws each orthoslice from its position along the tilt axis "
+        f"With {with_what}, {drawn}{fitted} draws each orthoslice from its position along the tilt axis "
         f"and the time; it was fitted in {steps} steps to this series alone, through the projection of its "
         f"orthoslices along the beam{_MISFITS[config.train.loss] if config else ''}.{aside}"
     )

@@ -59,7 +59,7 @@ def test_a_toy_network_trains_and_stands_in_table_and_figures(tmp_path, small, c
     start = run(tmp_path / "start", *small, "network=blob", "train.steps=1")
     metrics = run(tmp_path / "run", *small, "network=blob", "train.steps=100")
     assert metrics["held_out"]["dip"] < 0.5 * start["held_out"]["dip"]
-    assert metrics["network"] == {"name": "blob", "label": "Toy blob"}
+    assert metrics["network"] == {"name": "blob", "label": "Toy blob", "ensemble": 1}
     assert "Toy blob" in capsys.readouterr().out
     del NETWORKS["blob"]
     assert main(["report", str(tmp_path / "run")]) == 0  # where the network is not known any more

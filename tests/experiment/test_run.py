@@ -55,7 +55,7 @@ def test_a_run_and_its_report(tmp_path, small, capsys):
         for name in ("sirt_whole", "sirt_window", "sirt_frozen"):
             assert len(metrics["methods"][name][score]) == 12
     assert set(metrics["held_out"]) == set(metrics["held_out_images"]) == {"dip", "sirt_whole", "sirt_window"}
-    assert metrics["network"] == {"name": "dip", "label": "DIP-4D"}
+    assert metrics["network"] == {"name": "dip", "label": "DIP-4D", "ensemble": 1}
     assert metrics["seconds"] > metrics["fit_seconds"] > 0
 
     figures = tmp_path / "run" / "figures"
@@ -98,7 +98,7 @@ def test_each_network_fits(tmp_path, small, name):
         arguments = [*small, f"network={name}", *rate, f"train.steps={steps}", "train.slices=4", "compare.methods=[]"]
         assert main(["reconstruct", *arguments, f"run.dir={folder}", "train.max_minutes=null"]) in (0, 3)
         metrics = read_metrics(folder)
-        assert metrics["network"] == {"name": name, "label": NETWORKS[name].label}
+        assert metrics["network"] == {"name": name, "label": NETWORKS[name].label, "ensemble": 1}
         return metrics["held_out"]["dip"]
 
     losses = [error_after(1), error_after(120)]

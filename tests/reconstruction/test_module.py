@@ -219,8 +219,8 @@ def test_total_variation_along_z_is_that_of_neighbours_alone(data):
     features = module.features(z, None)
     slices = module.network.render(features, tau[:1, ::4].expand(4, -1))
     expected = ((slices[0] - slices[2]).abs().mean() + (slices[3] - slices[0]).abs().mean()) / 2
-    torch.testing.assert_close(module.variation_along_z(features, z, tau=tau), expected)
-    assert module.variation_along_z(features[:2], z[:2], tau=tau[:2]).item() == 0
+    torch.testing.assert_close(module.variation_along_z(module.network, features, z=z, tau=tau), expected)
+    assert module.variation_along_z(module.network, features[:2], z=z[:2], tau=tau[:2]).item() == 0
 
     def roughness(tv_z: float) -> float:
         rows = TiltRows(data.series, VALIDATION, slices=100, steps=60, seed=0)

@@ -33,10 +33,12 @@ class OrthosliceNetwork(nn.Module, ABC):
     windows: of time, in which the rows of a position are back-projected for `features`; 0 for a network that is shown
         no rows.
     draws_whole_specimen: a network that draws all positions at once gets batches of whole images.
+    ensemble_size: how many networks it is the mean of.
     """
 
     windows: int = 0
     draws_whole_specimen: bool = False
+    ensemble_size: int = 1
 
     def shown(self, images: Tensor) -> tuple[Tensor, ...]:
         """What `features` takes of back-projected rows (B, windows, Y, X), tensors (B, ...); they are kept."""
@@ -63,6 +65,10 @@ class OrthosliceNetwork(nn.Module, ABC):
     def in_specimen_frame(self, features: Any, layers: Layers) -> Layers:
         """The layers (B, n, Y, X) whose change in time is kept small: those given, of a specimen at rest."""
         return layers
+
+    def shared_out(self, count: int) -> list[tuple[OrthosliceNetwork, slice]]:
+        """Which network a step fits to which of its `count` positions: here this one to all."""
+        return [(self, slice(None))]
 
     def muon_matrices(self) -> Sequence[nn.Parameter]:
         """Parameters, matrices all, that Muon fits instead of Adam."""

@@ -7,6 +7,7 @@ import math
 import torch
 
 from dip4d.reconstruction.networks.base import OrthosliceNetwork, Problem, register_network
+from dip4d.reconstruction.networks.ensemble import Ensemble
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, Decoder, TimeWarp, octaves_of_z
 from dip4d.reconstruction.networks.moving import Moving
 from dip4d.tilt_series import TiltSeries
@@ -17,9 +18,15 @@ MARGIN_SHARE = 1 / 8  # of the width: so many planes are drawn beyond a volume i
 
 @register_network("dip", label="DIP-4D", follows_motion=True)
 def build(problem: Problem) -> OrthosliceNetwork:
-    """The default. A specimen that moves has one material, which is as good and takes less time; it is shown no rows,
+    """The default. A specimen that moves has one material and one network, which take less time; it is shown no rows,
     for they do not lie in its frame.
     """
+    count = 1 if problem.motion is not None else problem.settings.ensemble or 1
+    return _one(problem) if count == 1 else Ensemble([_one(problem) for _ in range(count)])
+
+
+def _one(problem: Problem) -> OrthosliceNetwork:
+    """A network alone."""
     n, motion = problem.settings, problem.motion
     margin = 0 if motion is None else planes_beyond(problem.seen)
     n_z = problem.n_z + 2 * margin
