@@ -183,7 +183,7 @@ def gb_of_run(config: Config, series: TiltSeries, *, with_truth: bool) -> float:
     network = config.network
     step = gb_of_step(positions, images=images, voxels=voxels, channels=network.channels, materials=network.materials)
     volume = 4e-9 * z * voxels
-    draw = volume * (network.rank * network.materials * ensemble_of_fit(config) + VOLUMES_IN_MEMORY)
+    draw = volume * (network.rank * network.materials * ensemble_of_fit(config, z) + VOLUMES_IN_MEMORY)
     held = 4 * 4e-9 * series.images.size + (t * volume if with_truth else 0)
     all_frames = MOVIES_OF_STTV * t * volume if "sttv" in (config.compare.methods or ()) else 0
     return BASE_GB + held + max(step, draw, all_frames)

@@ -38,7 +38,7 @@ from dip4d.run_folder import CONFIG, reconstruct_command
 from dip4d.tilt_series import TiltSeries
 
 FEWEST_STEPS, PASSES_OVER_ROWS = 2000, 250  # steps of a fit by default: so often is every row shown, if that is more
-ENSEMBLE, FEWEST_STEPS_OF_ENSEMBLE = 2, 1500  # networks side by side; with fewer steps one is better
+ENSEMBLE = 2  # networks side by side, where each is shown every row as often as one would be
 LEAST_STEPS = 200  # with fewer a fit may be worse than SIRT: measured in docs/experiments-log.md
 FEWEST_IMAGES = 8  # of a batch of whole images, where there are so many
 FEWEST_IMAGES_OF_SERIES, NARROWEST_PX = 3, 2
@@ -170,7 +170,8 @@ def prepare(
     budget: FitTime | None = None,
 ) -> tuple[DIP4D, TiltRows]:
     """The module and the rows of a `fit`, before its first step; the arguments are those of `fit`."""
-    n, t, (_, n_z, bins) = with_ensemble(settings, ensemble_of_fit(settings)).network, settings.train, series.shape
+    _, n_z, bins = series.shape
+    n, t = with_ensemble(settings, ensemble_of_fit(settings, n_z)).network, settings.train
     seen = split.seen(series)
     if statistics is None:
         statistics = statistics_of(seen, n.intensity_bound)
@@ -223,10 +224,11 @@ def steps_of_fit(train: Train, n_z: int) -> int:
     return train.steps or max(FEWEST_STEPS, math.ceil(PASSES_OVER_ROWS * n_z / train.slices))
 
 
-def ensemble_of_fit(settings: Config) -> int:
-    """How many networks a fit has whose specimen is at rest: two where its steps suffice for both."""
+def ensemble_of_fit(settings: Config, n_z: int) -> int:
+    """How many networks a fit of so many positions z has, of a specimen at rest: two where its steps suffice."""
     t = settings.train
-    enough = t.max_minutes is None and (t.steps or FEWEST_STEPS) >= FEWEST_STEPS_OF_ENSEMBLE
+    passes = steps_of_fit(t, n_z) * min(t.slices, n_z) / n_z
+    enough = t.max_minutes is None and passes >= ENSEMBLE * PASSES_OVER_ROWS
     return settings.network.ensemble or (ENSEMBLE if enough else 1)
 
 

@@ -66,7 +66,8 @@ def pace_of(series: TiltSeries, split: Split, *, settings: Config, motion: Rigid
     """
     train = dataclasses.replace(settings.train, steps=1 + TIMED_STEPS)
     alone = settings.trainer | {"limit_val_batches": 0} | ONE_DEVICE
-    short = with_ensemble(dataclasses.replace(settings, train=train, trainer=alone), ensemble_of_fit(settings))
+    short = dataclasses.replace(settings, train=train, trainer=alone)
+    short = with_ensemble(short, ensemble_of_fit(settings, series.shape[1]))
     series = dataclasses.replace(series, images=np.ones_like(series.images))  # no empty rows, whose error is none
     any_statistics = SeriesStatistics(1.0, 1.0, 1.0)
     with torch.random.fork_rng():

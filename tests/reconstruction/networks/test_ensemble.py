@@ -114,10 +114,11 @@ def test_a_specimen_that_moves_has_one_network(series):
 
 
 def test_there_are_two_where_their_steps_suffice():
-    of = lambda **keys: ensemble_of_fit(config_of(**keys))
-    assert of() == of(train={"steps": 1500}) == 2
-    assert of(train={"steps": 1499}) == of(train={"max_minutes": 60}) == 1
-    assert of(network={"ensemble": 3}, train={"steps": 5, "max_minutes": 1}) == 3
+    of = lambda n_z, **train: ensemble_of_fit(config_of(train=train), n_z)
+    assert of(32) == of(24, steps=1500) == of(64, steps=4000) == of(1) == of(3) == 2
+    assert of(33) == of(24, steps=1499) == of(64) == of(24, max_minutes=60) == of(200) == 1
+    asked = config_of(network={"ensemble": 3}, train={"steps": 5, "max_minutes": 1})
+    assert ensemble_of_fit(asked, 24) == 3
 
 
 def test_a_fit_that_goes_on_has_as_many_as_it_had(series, tmp_path):
