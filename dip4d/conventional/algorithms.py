@@ -163,9 +163,9 @@ def tv_steps(
     weight: >= 0, intensity; good ones are near the standard deviation of the noise in y times sqrt(n), or half of it.
     x: where to start; zeros if None.
     row_mask: (B, n), 0 for rows to leave out; or (B, n, S), the weight of each squared difference.
-    The primal-dual method of Chambolle and Pock (J. Math. Imaging Vis. 40:120,
-    2011), its steps from the row and column sums (Pock and Chambolle, ICCV 2011, with alpha = 1): it converges for
-    every geometry. Non-negative after each iteration. Raises ValueError for a negative weight.
+    The primal-dual method of Chambolle and Pock (J. Math. Imaging Vis. 40:120, 2011), its steps from the row and column
+    sums (Pock and Chambolle, ICCV 2011, with alpha = 1): it converges for every geometry. Non-negative after each
+    iteration. Raises ValueError for a negative weight.
     """
     if not weight >= 0:
         raise ValueError(f"the weight of the total variation must be >= 0, got {weight}")

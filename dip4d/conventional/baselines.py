@@ -143,34 +143,35 @@ class Conventional:
         return of_scope[scope.name](name, algorithm)
 
     def _whole(self, name: str, algorithm: Algorithm) -> Baseline:
-        A, masks, sample = self._operator(self.angles), self._use(algorithm, self._choosing_masks), self.sample
+        A, sample = self._operator(self.angles), self.sample
+        choosing, fitting, scoring = self._masks(algorithm)
         frames = range(self.frames) if self.truth is None else self.looks
-        choice = self._choose(algorithm, [Problem(A, self.rows[sample], masks[sample], sample, frames)])
-        fitted = choice(A, self.rows, self._use(algorithm, self.fit_masks))
+        choice = self._choose(algorithm, [Problem(A, self.rows[sample], choosing[sample], sample, frames)])
+        fitted = choice(A, self.rows, fitting)
         errors = self._errors(lambda t, z: fitted[z], 0.0)
-        volume = self._shown(choice(A, self.rows, self._use(algorithm, self.all_masks)))
+        volume = self._shown(choice(A, self.rows, scoring))
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: volume, choice.settings, seconds, choice.cut_short, *errors)
 
     def _window(self, name: str, algorithm: Algorithm) -> Baseline:
-        width, choice = self._best_window(algorithm)
-        fitted, used = self._use(algorithm, self.fit_masks), self._use(algorithm, self.all_masks)
+        choosing, fitting, scoring = self._masks(algorithm)
+        width, choice = self._best_window(algorithm, choosing)
 
         def slices(t: int, masks: Tensor, *, z: slice | Tensor = slice(None)) -> Tensor:
             around = window(t, self.frames, width=width)
             y = self.rows[z][:, around].contiguous()
             return choice(self._operator(self.angles[around]), y, masks[z][:, around])
 
-        errors = self._errors(lambda t, z: slices(t, fitted, z=z), choice.seconds)
-        volume, settings = lambda t: self._shown(slices(t, used)), {"window": width} | choice.settings
+        errors = self._errors(lambda t, z: slices(t, fitting, z=z), choice.seconds)
+        volume, settings = lambda t: self._shown(slices(t, scoring)), {"window": width} | choice.settings
         return Baseline(name, volume, settings, choice.seconds * self.n_z, choice.cut_short, *errors)
 
-    def _best_window(self, algorithm: Algorithm) -> tuple[int, Choice]:
+    def _best_window(self, algorithm: Algorithm, masks: Tensor) -> tuple[int, Choice]:
         """All windows side by side on a few slices of a few frames, the best of them on all that choose settings.
 
         Without truth all on all: of a few slices there are not enough validation rows.
         """
-        seconds, masks = self.seconds / (2 + algorithm.tuned_weight), self._use(algorithm, self._choosing_masks)
+        seconds = self.seconds / (2 + algorithm.tuned_weight)
 
         def problems(width: int, frames: Sequence[int], *, z: np.ndarray) -> list[Problem]:
             around = [window(t, self.frames, width=width) for t in frames]
@@ -225,27 +226,24 @@ class Conventional:
         return NoiseModel(float(clean.max()) / self.peak_counts if self.peak_counts else 0.0, 0.0)
 
     def _frozen(self, name: str, algorithm: Algorithm) -> Baseline:
-        taken = dict(zip(self.looks, self.each(self.frozen_series, self.looks), strict=True))
-        problems = [
-            Problem(A, y[self.sample], None if use is None else use[self.sample], self.sample, [t])
-            for t, (A, y) in taken.items()
-            for use in [self._use_of_frozen(algorithm, y)]
-        ]
+
+        def weighted(t: int) -> tuple[Projector, Tensor, Tensor | None]:
+            A, y = self.frozen_series(t)
+            return A, y, self._weights_of_frozen(y) if algorithm.weighs_pixels else None
+
+        taken, z = dict(zip(self.looks, self.each(weighted, self.looks), strict=True)), self.sample
+        problems = [Problem(A, y[z], None if w is None else w[z], z, [t]) for t, (A, y, w) in taken.items()]
         choice = self._choose(algorithm, problems)
-
-        def volume(t: int) -> np.ndarray:
-            A, y = taken[t] if t in taken else self.frozen_series(t)
-            return self._shown(choice(A, y, self._use_of_frozen(algorithm, y)))
-
+        volume = lambda t: self._shown(choice(*(taken[t] if t in taken else weighted(t))))
         return Baseline(name, volume, choice.settings, choice.seconds * self.n_z, choice.cut_short)
 
     def _joint(self, name: str, algorithm: Algorithm) -> Baseline:
         """All frames at once, on neighbouring slices: settings are chosen on some in the middle."""
-        A, masks = self._operator(self.angles), self._use(algorithm, self._choosing_masks)
+        A, (choosing, fitting, scoring) = self._operator(self.angles), self._masks(algorithm)
         first = max(0, (self.n_z - JOINT_SLICES) // 2)
         some = np.arange(self.n_z)[first : first + JOINT_SLICES]
         frames = range(self.frames) if self.truth is None else self.looks
-        problem = Problem(A, self.rows[some], masks[some], some, frames, together=True)
+        problem = Problem(A, self.rows[some], choosing[some], some, frames, together=True)
 
         def tried(weight: float, time_weight: float) -> Choice:
             steps = {"weight": JOINT_WEIGHT * weight, "time_weight": JOINT_TIME_WEIGHT * time_weight}
@@ -258,24 +256,25 @@ class Conventional:
             return trial.choice()
 
         choice = climbed_together(tried, ("weight", "time_weight"))
-        fitted = choice.together(A, self.rows, row_mask=self._use(algorithm, self.fit_masks))
+        fitted = choice.together(A, self.rows, row_mask=fitting)
         errors = self._errors(lambda t, z: fitted[z, t], 0.0)
-        used = self._use(algorithm, self.all_masks)
-        movie = self._field(choice.together(A, self.rows, row_mask=used)).cpu()
+        movie = self._field(choice.together(A, self.rows, row_mask=scoring)).cpu()
         seconds = choice.seconds * self.n_z / self.frames
         return Baseline(name, lambda t: movie[:, t].numpy(), choice.settings, seconds, choice.cut_short, *errors)
 
-    def _use(self, algorithm: Algorithm, masks: Tensor) -> Tensor:
-        """Masks (Z, T), as the algorithm takes them: with the weights of pixels (Z, T, S), or as they are."""
-        if not algorithm.weighs_pixels:
-            return masks
-        s = self.statistics
-        return weights_of_measured(self.rows / s.peak_intensity, masks, slope=slope_of_variance(s.counting, s.readout))
+    def _masks(self, algorithm: Algorithm) -> tuple[Tensor, Tensor, Tensor]:
+        """Row masks (Z, T), or the weights of pixels (Z, T, S), as an algorithm takes them: of the rows that choose its
+        settings, those that the network sees, and those that a score may use.
+        """
+        fitting, scoring = self.fit_masks, self.all_masks
+        if algorithm.weighs_pixels:
+            s = self.statistics
+            slope, y = slope_of_variance(s.counting, s.readout), self.rows / s.peak_intensity
+            fitting, scoring = (weights_of_measured(y, masks, slope=slope) for masks in (fitting, scoring))
+        return (fitting if self.truth is None else scoring), fitting, scoring
 
-    def _use_of_frozen(self, algorithm: Algorithm, y: Tensor) -> Tensor | None:
-        """The same of rows (Z, n, S) of a frozen frame, all of which are used."""
-        if not algorithm.weighs_pixels:
-            return None
+    def _weights_of_frozen(self, y: Tensor) -> Tensor:
+        """The weights of pixels of a frozen frame, of its rows y (Z, n, S)."""
         peak, all_rows = float(y.max()), torch.ones_like(y[..., 0])
         return weights_of_measured(y / peak, all_rows, slope=slope_of_variance(*self.frozen_noise.relative_to(peak)))
 
@@ -288,11 +287,6 @@ class Conventional:
     def _shown(self, slices: Tensor) -> np.ndarray:
         """What the images show of reconstructed slices (Z, Y, X), on the CPU."""
         return self._field(slices).cpu().numpy()
-
-    @property
-    def _choosing_masks(self) -> Tensor:
-        """(Z, T), 1 for rows that are reconstructed from where settings are chosen."""
-        return self.fit_masks if self.truth is None else self.all_masks
 
     def _choose(self, algorithm: Algorithm, problems: Sequence[Problem]) -> Choice:
         """The best settings of an algorithm: those whose reconstructions score best at the frames of each problem."""

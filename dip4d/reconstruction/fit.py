@@ -100,14 +100,15 @@ def fit(
     begin: called with the module before its first step, to give it other weights, say.
     checkpoint: of an interrupted fit, to go on from.
     """
-    if checkpoint is not None:
-        settings = with_ensemble(settings, ensemble_in(read_checkpoint(checkpoint)["state_dict"]))
+    saved = {} if checkpoint is None else read_checkpoint(checkpoint)["state_dict"]
+    if saved:
+        settings = with_ensemble(settings, ensemble_in(saved))
     module, data = prepare(series, split, settings=settings, statistics=statistics, motion=motion, budget=budget)
     if begin is not None:
         begin(module)
     trainer = make_trainer(settings, data, callbacks=callbacks, logger=logger)
     if checkpoint is not None:
-        check_weights(module, checkpoint)
+        check_weights(module, saved, checkpoint=checkpoint)
     with keep_buffers():
         run_fit(trainer, module, data=data, checkpoint=checkpoint)
     return Fit(module, data, trainer)
@@ -150,10 +151,10 @@ def read_checkpoint(path: Path) -> dict:
     return saved
 
 
-def check_weights(module: DIP4D, checkpoint: Path) -> None:
-    """Raises InputError if a checkpoint is that of another network, or of another series."""
+def check_weights(module: DIP4D, saved: dict, *, checkpoint: Path) -> None:
+    """Raises InputError if the state_dict saved in a checkpoint is of another network, or of another series."""
     shapes = lambda state: {name: tuple(getattr(value, "shape", ())) for name, value in state.items()}
-    if shapes(read_checkpoint(checkpoint)["state_dict"]) != shapes(module.state_dict()):
+    if shapes(saved) != shapes(module.state_dict()):
         raise InputError(
             f"{checkpoint}: its weights are those of another network or of another series than {CONFIG} says; "
             "begin again with run.overwrite=true"

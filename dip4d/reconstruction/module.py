@@ -102,9 +102,9 @@ class DIP4D(L.LightningModule):
             shown = self.microscope.back_project(rows.values, rows.angles, tau=rows.tau, windows=windows, shift=shift)
             return self.network.shown(shown * (SHOWN_CONTRAST / self.intensity_bound))
 
-    def features(self, z: Tensor, rows: Rows | None) -> Any:
-        """What the network makes of positions z (B,) and their rows."""
-        return self.network.features(z, None if rows is None else self.images(*self.posed(z, rows)))
+    def features(self, z: Tensor, rows: Rows | None, *, network: OrthosliceNetwork | None = None) -> Any:
+        """What the network, or one of its parts, makes of positions z (B,) and their rows."""
+        return (network or self.network).features(z, None if rows is None else self.images(*self.posed(z, rows)))
 
     def forward(self, z: Tensor, rows: Rows | None, *, tau: Tensor) -> Tensor:
         """Orthoslices (B, n, Y, X) at positions z (B,) and times tau (B, n), given rows of z, or none."""
@@ -133,9 +133,8 @@ class DIP4D(L.LightningModule):
 
     def _loss_of(self, network: OrthosliceNetwork, z: Tensor, *, of_batch: Rows, rows: Rows) -> Tensor:
         """As `loss_of`, of one network: some rows of positions z (B,), of which all those in the batch are given."""
-        images = self.images(*self.posed(z, of_batch))
         rows, shift = self.posed(z, rows)
-        features = network.features(z, images)
+        features = self.features(z, of_batch, network=network)
         layers = network.layers(features, rows.tau, draw=self.poses is not None)  # poses learn from the slices
         projected = self.microscope.project_sum(layers, rows.angles, shift=shift)
         measured = rows.values

@@ -13,6 +13,7 @@ import torch
 from dip4d.config.load import load_config
 from dip4d.config.schema import Train
 from dip4d.conventional.series import SeriesStatistics, statistics_of
+from dip4d.errors import InputError
 from dip4d.reconstruction.fit import fit, images_in_a_batch, prepare, steps_of_fit
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.rigid_motion import RigidMotion
@@ -158,3 +159,11 @@ def test_every_network_fits_in_mixed_precision(series, small, name):
     keys = [f"network.name={name}", "trainer.precision=bf16-mixed", "train.steps=2"]
     done = fit(series, choose_split(series, 0.05), settings=load_config([*small, *keys]))
     assert done.steps == 2
+
+
+def test_the_weights_of_another_network_are_refused(series, small, tmp_path):
+    split = choose_split(series, 0.1)
+    fit(series, split, settings=load_config(small)).trainer.save_checkpoint(tmp_path / "last.ckpt")
+    other = load_config([*small, "network.rank=7"])
+    with pytest.raises(InputError, match="another network"):
+        fit(series, split, settings=other, checkpoint=tmp_path / "last.ckpt")
