@@ -54,5 +54,20 @@ def added(layers: Sequence[Tensor]) -> Tensor:
     return total
 
 
-Layers: TypeAlias = Sequence[Tensor] | Sequence[Factors]
-"""What is added up to orthoslices (B, n, Y, X): drawn, or the factors of each."""
+@dataclass(frozen=True, eq=False)
+class DrawnTogether:
+    """Layers that were drawn in one pass.
+
+    slices: (B, n, Y, X), their sum, intensity per voxel.
+    differences: (layers, 3), what the total variation of each is made of: the sums of the absolute differences of
+        neighbours along x and y, of every `frames_apart`-th frame, and along time.
+    frames_apart: see above.
+    """
+
+    slices: Tensor
+    differences: Tensor
+    frames_apart: int
+
+
+Layers: TypeAlias = Sequence[Tensor] | Sequence[Factors] | DrawnTogether
+"""What is added up to orthoslices (B, n, Y, X): each drawn, the factors of each, or all drawn together."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dip4d.projector import Geometry, Projector
 from dip4d.projector.ramp import filter_ramp
-from dip4d.reconstruction.factors import Factors, Layers, added
+from dip4d.reconstruction.factors import DrawnTogether, Factors, Layers, added
 from dip4d.reconstruction.precision import full_precision
 
 
@@ -31,6 +31,8 @@ class Microscope:
 
     def project_sum(self, layers: Layers, angles: Tensor, *, shift: Tensor | None = None) -> Tensor:
         """As `project`, of the sum of layers."""
+        if isinstance(layers, DrawnTogether):
+            return self.project(layers.slices, angles, shift=shift)
         if isinstance(layers[0], Factors):
             return torch.stack([self.project(layer, angles, shift=shift) for layer in layers]).sum(0)
         return self.project(added(cast(Sequence[Tensor], layers)), angles, shift=shift)

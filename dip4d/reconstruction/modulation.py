@@ -7,6 +7,7 @@ elsewhere in plain torch. All are differentiable once, and agree to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from dip4d.projector.operator import triton_serves
 from dip4d.threads import fast_jit, on_threads
 
 EPS = 1e-5  # as in torch's GroupNorm
+PIXELS = 8  # side by side in the innermost loop: with the channels of each, several vectors
+PART = 128  # times so many pixels are summed up together
 
 
 def normalised_modulated_silu(
@@ -48,20 +51,21 @@ def normalised_modulated_silu(
 
 
 class _Fused(torch.autograd.Function):
+    """In channels_last, which the convolutions on both sides want: the channels of a pixel lie side by side."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, gain: Tensor, offset: Tensor, groups: int) -> Tensor:
-        x = x.contiguous()
-        images, out = _images(x), torch.empty_like(x)
-        count, (b, c) = images.shape[1], gain.shape
-        sums = np.empty((b * c, 2))
-        on_threads(_add_squares, (images, sums), items=b * c)
-        mean, square = (_of_groups(v.reshape(b, c), groups) / count for v in sums.T)
+        x = x.contiguous(memory_format=torch.channels_last)
+        out, c = torch.empty_like(x), gain.shape[1]
+        images, count = _images(x), x[0, 0].numel()
+        sums = _room_for_sums(images, c)
+        _on_threads(_add_squares, (images, sums), sums=sums)
+        mean, square = (_of_groups(v, groups) / count for v in _of_channels(sums, c))
         rate = 1 / np.sqrt(np.maximum(square - mean**2, 0) + EPS)
         more, (weight_, bias_, offset_) = 1 + _values(gain), map(_values, (weight, bias, offset))
         slope = rate * weight_ * more
-        line = np.stack([slope, bias_ * more + offset_ - slope * mean], axis=-1).reshape(b * c, 2)
-        line = line.astype(np.float32)  # what is activated is line[0] x + line[1]
-        on_threads(_activate, (images, line, _images(out)), items=b * c)
+        line = _of_pixels(slope, bias_ * more + offset_ - slope * mean)  # what is activated is line[0] x + line[1]
+        _on_threads(_activate, (images, line, _images(out)), sums=sums)
         ctx.save_for_backward(x, weight, bias, gain)
         ctx.found = groups, mean, rate, line
         return out
@@ -70,24 +74,25 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor):
         x, weight, bias, gain = ctx.saved_tensors
         groups, mean, rate, line = ctx.found
-        images, out = _images(x), torch.empty_like(x)
-        count, (b, c) = images.shape[1], gain.shape
-        sums, of_x = np.empty((b * c, 2)), _images(out)
-        on_threads(_activate_backwards, (images, _images(grads[0].contiguous()), line, of_x, sums), items=b * c)
-        plain, times_x = (v.reshape(b, c) for v in sums.T)  # sums of dy, and of dy x
+        out, c = torch.empty_like(x), gain.shape[1]
+        images, of_x, count = _images(x), _images(out), x[0, 0].numel()
+        of_out = _images(grads[0].contiguous(memory_format=torch.channels_last))
+        sums = _room_for_sums(images, c)
+        _on_threads(_activate_backwards, (images, of_out, line, of_x, sums), sums=sums)
+        plain, times_x = _of_channels(sums, c)  # sums of dy, and of dy x
         normal = rate * (times_x - mean * plain)  # of dy times the normalised x
         more, (weight_, bias_) = 1 + _values(gain), map(_values, (weight, bias))
         first, second = (_of_groups(weight_ * more * v, groups) / count for v in (plain, normal))
-        back = np.stack([rate * weight_ * more, -(rate**2) * second, rate * (rate * mean * second - first)], axis=-1)
-        on_threads(_normalise_backwards, (images, back.reshape(b * c, 3).astype(np.float32), of_x), items=b * c)
+        back = _of_pixels(rate * weight_ * more, -(rate**2) * second, rate * (rate * mean * second - first))
+        _on_threads(_normalise_backwards, (images, back, of_x), sums=sums)
         tensor = lambda values: torch.from_numpy(values).to(x)
         of_gain = tensor(weight_ * normal + bias_ * plain)
         return out, tensor((more * normal).sum(0)), tensor((more * plain).sum(0)), of_gain, tensor(plain), None
 
 
 def _images(x: Tensor) -> np.ndarray:
-    """Images (B, C, Y, X) as (B C, Y X)."""
-    return x.detach().flatten(2).flatten(0, 1).numpy()
+    """Images (B, C, Y, X) in channels_last as (B, Y X C)."""
+    return x.detach().permute(0, 2, 3, 1).flatten(1).numpy()
 
 
 def _values(parameter: Tensor) -> np.ndarray:
@@ -99,6 +104,28 @@ def _of_groups(values: np.ndarray, groups: int) -> np.ndarray:
     """The mean over the channels of each group of values (B, C), for every channel of it."""
     b, c = values.shape
     return np.repeat(values.reshape(b, groups, c // groups).mean(2), c // groups, axis=1)
+
+
+def _room_for_sums(images: np.ndarray, channels: int) -> np.ndarray:
+    """(B, parts, 2, PIXELS C): of parts of images (B, Y X C), whatever the number of threads."""
+    b, size = images.shape
+    return np.zeros((b, -(-size // (PART * PIXELS * channels)), 2, PIXELS * channels))
+
+
+def _of_channels(sums: np.ndarray, channels: int) -> np.ndarray:
+    """Sums as by `_room_for_sums` to those of channels, (2, B, C)."""
+    return sums.sum(1).reshape(len(sums), 2, PIXELS, channels).sum(2).swapaxes(0, 1)
+
+
+def _of_pixels(*of_channels: np.ndarray) -> np.ndarray:
+    """Some numbers (B, C) of channels to (B, numbers, PIXELS C), in float32."""
+    return np.tile(np.stack(of_channels, axis=1), PIXELS).astype(np.float32)
+
+
+def _on_threads(kernel: Callable[..., None], arrays: tuple, *, sums: np.ndarray) -> None:
+    """Runs a kernel over the parts of images that `sums` has room for."""
+    b, parts = sums.shape[:2]
+    on_threads(kernel, (*arrays, parts), items=b * parts)
 
 
 @fast_jit
@@ -121,48 +148,68 @@ def _sigmoid(y):
 
 
 @fast_jit
-def _add_squares(x, sums, first, last):
-    """sums: of each image of x and of its squares, in float64: their difference may be small."""
-    for i in range(first, last):
-        plain, square = 0.0, 0.0
-        for j in range(x.shape[1]):
-            value = np.float64(x[i, j])
-            plain += value
-            square += value * value
-        sums[i, 0] = plain
-        sums[i, 1] = square
+def _ends(item, parts, size, width):
+    """The image that an item belongs to, and where its part begins and ends."""
+    image, part = divmod(item, parts)
+    return image, part * PART * width, min((part + 1) * PART * width, size)
 
 
 @fast_jit
-def _activate(x, line, out, first, last):
-    for i in range(first, last):
+def _add_squares(x, sums, parts, first, last):
+    """sums: of x and of its squares, in float64: their difference may be small."""
+    width = sums.shape[3]
+    for item in range(first, last):
+        i, start, end = _ends(item, parts, x.shape[1], width)
+        plain, square = sums[i, item - i * parts, 0], sums[i, item - i * parts, 1]
+        for at in range(start, end, width):
+            here = x[i, at : min(at + width, end)]  # a slice: the compiler makes vectors of what begins at 0
+            for j in range(len(here)):
+                value = np.float64(here[j])
+                plain[j] += value
+                square[j] += value * value
+
+
+@fast_jit
+def _activate(x, line, out, parts, first, last):
+    width = line.shape[2]
+    for item in range(first, last):
+        i, start, end = _ends(item, parts, x.shape[1], width)
         slope, level = line[i, 0], line[i, 1]
-        for j in range(x.shape[1]):
-            y = slope * x[i, j] + level
-            out[i, j] = y * _sigmoid(y)
+        for at in range(start, end, width):
+            here, there = x[i, at : min(at + width, end)], out[i, at : min(at + width, end)]
+            for j in range(len(here)):
+                y = slope[j] * here[j] + level[j]
+                there[j] = y * _sigmoid(y)
 
 
 @fast_jit
-def _activate_backwards(x, grad, line, out, sums, first, last):
+def _activate_backwards(x, grad, line, out, sums, parts, first, last):
     """out: dy, the derivative by what is activated; sums: of dy, and of dy x."""
-    for i in range(first, last):
+    width = line.shape[2]
+    for item in range(first, last):
+        i, start, end = _ends(item, parts, x.shape[1], width)
         slope, level = line[i, 0], line[i, 1]
-        plain, times_x = 0.0, 0.0
-        for j in range(x.shape[1]):
-            y = slope * x[i, j] + level
-            s = _sigmoid(y)
-            dy = grad[i, j] * s * (np.float32(1) + y * (np.float32(1) - s))
-            out[i, j] = dy
-            plain += np.float64(dy)
-            times_x += np.float64(dy) * np.float64(x[i, j])
-        sums[i, 0] = plain
-        sums[i, 1] = times_x
+        plain, times_x = sums[i, item - i * parts, 0], sums[i, item - i * parts, 1]
+        for at in range(start, end, width):
+            to = min(at + width, end)
+            here, of_here, there = x[i, at:to], grad[i, at:to], out[i, at:to]
+            for j in range(len(here)):
+                y = slope[j] * here[j] + level[j]
+                s = _sigmoid(y)
+                there[j] = of_here[j] * s * (np.float32(1) + y * (np.float32(1) - s))
+            for j in range(len(here)):
+                plain[j] += np.float64(there[j])
+                times_x[j] += np.float64(there[j]) * np.float64(here[j])
 
 
 @fast_jit
-def _normalise_backwards(x, back, out, first, last):
+def _normalise_backwards(x, back, out, parts, first, last):
     """out: from dy to dx."""
-    for i in range(first, last):
+    width = back.shape[2]
+    for item in range(first, last):
+        i, start, end = _ends(item, parts, x.shape[1], width)
         of_dy, of_x, level = back[i, 0], back[i, 1], back[i, 2]
-        for j in range(x.shape[1]):
-            out[i, j] = of_dy * out[i, j] + of_x * x[i, j] + level
+        for at in range(start, end, width):
+            here, there = x[i, at : min(at + width, end)], out[i, at : min(at + width, end)]
+            for j in range(len(here)):
+                there[j] = of_dy[j] * there[j] + of_x[j] * here[j] + level[j]

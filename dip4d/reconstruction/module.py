@@ -20,12 +20,11 @@ from dip4d.reconstruction.optimizers import make_optimizer
 from dip4d.reconstruction.pose_refinement import PoseRefinement
 from dip4d.reconstruction.schedule import Schedule
 from dip4d.reconstruction.step_graph import StepGraph
-from dip4d.reconstruction.variation import variation_of_layers
+from dip4d.reconstruction.variation import FRAMES_APART, variation_of_layers
 from dip4d.reconstruction.weight_averaging import AveragedWeights, BestWeights
 
 STOP_RATIO, STOP_PATIENCE = 1.01, 3  # so many times the lowest validation error, so often in a row: the fit ends,
 STOP_EARLIEST = 0.3  # though not before this part of its schedule
-TV_FRAMES_APART = 4  # frames between two whose total variation in space is added up
 CHECKPOINT_FORMAT = 6  # of what is kept of a fit; 5 knew one network
 SHOWN_CONTRAST = 4.0  # brings the back-projections of a small particle to about unit variance
 
@@ -149,7 +148,7 @@ class DIP4D(L.LightningModule):
         """The weighted total variation of the layers of orthoslices in space, and of those of the specimen in time."""
         if not (self.tv_space or self.tv_time):
             return 0.0
-        space, time = variation_of_layers(layers, TV_FRAMES_APART)
+        space, time = variation_of_layers(layers)
         changing = network.in_specimen_frame(features, layers)
         if self.tv_time and changing is not layers:
             time = variation_of_layers(changing)[1]
@@ -159,7 +158,7 @@ class DIP4D(L.LightningModule):
         """The mean absolute difference of orthoslices at neighbouring positions, of z (B,), 1 pixel apart: 0 if there
         are none. At every few of the times tau (B, n) of the first, since each position has times of its own.
         """
-        slices = network.render(features, tau[:1, ::TV_FRAMES_APART].expand(len(z), -1))
+        slices = network.render(features, tau[:1, ::FRAMES_APART].expand(len(z), -1))
         order = z.argsort()
         neighbours = (z[order].diff() == 1).to(slices)
         steps = slices[order].diff(dim=0).abs().mean((1, 2, 3))

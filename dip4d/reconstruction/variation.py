@@ -6,18 +6,26 @@ differentiable once, and agree.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dip4d.reconstruction.factors import Factors, Layers
+from dip4d.reconstruction import factors_cpu
+from dip4d.reconstruction.factors import DrawnTogether, Factors, Layers
 from dip4d.threads import fast_jit, on_threads
 
+FRAMES_APART = 4  # frames between two whose total variation in space is added up, in a fit
 
-def variation_of_layers(layers: Layers, frames_apart: int = 1) -> tuple[Tensor, Tensor]:
+
+def variation_of_layers(layers: Layers, frames_apart: int = FRAMES_APART) -> tuple[Tensor, Tensor]:
     """The sums of the `total_variation` of each of some layers, in space and in time."""
+    if isinstance(layers, DrawnTogether):
+        counts = torch.from_numpy(_counts(layers.slices.shape, layers.frames_apart)).clamp(min=1)
+        along_x, along_y, in_time = (layers.differences.sum(0) / counts.to(layers.differences)).unbind()
+        return along_x + along_y, in_time
     space, time = zip(*(total_variation(layer, frames_apart) for layer in layers), strict=True)
     return torch.stack(space).sum(), torch.stack(time).sum()
 
@@ -135,9 +143,13 @@ def drawn(factors: Factors) -> Tensor:
     return bounded(factors.logit(), factors.bound).unflatten(-1, factors.shape[2:])
 
 
-def drawn_if_needed(factors: Factors) -> Tensor | Factors:
-    """As `drawn`; the factors themselves where kernels work on them."""
-    return factors if factors.need_not_be_drawn else drawn(factors)
+def drawn_if_needed(factors: Sequence[Factors]) -> Layers:
+    """Drawn together where kernels do that, else each by itself; the factors themselves where kernels work on them."""
+    if factors[0].need_not_be_drawn:
+        return factors
+    if factors_cpu.serve(factors):
+        return factors_cpu.draw_together(factors, FRAMES_APART)
+    return [drawn(of) for of in factors]
 
 
 def bounded(logit: Tensor, bound: Tensor) -> Tensor:

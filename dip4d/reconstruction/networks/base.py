@@ -58,7 +58,7 @@ class OrthosliceNetwork(nn.Module, ABC):
     def layers(self, features: Any, tau: Tensor, *, draw: bool = True) -> Layers:
         """What adds up to the orthoslices of `render`, each smooth by itself: here these alone.
 
-        draw: whether they must be tensors; else they may be factors, of a network that has them.
+        draw: whether each must be a tensor; else they may be drawn together, or factors, of a network that has them.
         """
         return [self.render(features, tau)]
 

@@ -75,9 +75,8 @@ class Decoder(nn.Module):
         """z: (B,), pixels. images: as by `shown`, or None. Returns (B, maps, Y, X)."""
         with no_autocast(z.device):  # bfloat16 would round z to half a position
             z = self.position(fourier_features(2 * z / max(self.n_z - 1, 1) - 1, self.octaves))
-        # On a GPU convolutions want the channels innermost, on a CPU outside: a quarter of their time.
-        innermost = {"memory_format": torch.channels_last}
-        x = self.pattern.expand(len(z), -1, -1, -1).contiguous(**innermost if z.is_cuda else {})
+        innermost = {"memory_format": torch.channels_last}  # as convolutions want the channels
+        x = self.pattern.expand(len(z), -1, -1, -1).contiguous(**innermost)
         if images is None:
             images = self.shown(x.new_zeros(len(z), self.images, *self.shape))
         for level, size in enumerate(self.sizes):
@@ -85,7 +84,6 @@ class Decoder(nn.Module):
                 x = self.narrow(x)  # while it is small
             if level:
                 x = F.interpolate(x.contiguous(**innermost), size=size, mode="bilinear")
-                x = x if z.is_cuda else x.contiguous()
             if level < len(self.enter):
                 x = x + self.enter[level](images[level])
             x = self.second[level](self.first[level](x, z), z)
@@ -246,8 +244,10 @@ class BoundedLowRank(OrthosliceNetwork):
 
     def layers(self, features: Tensor, tau: Tensor, *, draw: bool = True) -> Layers:
         """The materials."""
-        of = drawn if draw else drawn_if_needed
-        return cast(Layers, [of(material) for material in self.factors(features, tau)])
+        materials = self.factors(features, tau)
+        if draw:
+            return [drawn(material) for material in materials]
+        return drawn_if_needed(materials)
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:

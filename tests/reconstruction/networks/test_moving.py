@@ -98,7 +98,7 @@ def test_its_change_in_time_is_that_in_its_own_frame():
     network = moving(motion)
     assert (volume(network, 0.0) - volume(network, 1.0)).abs().max() > 0.1
     features = network.features(torch.arange(2), None)
-    (still,) = network.in_specimen_frame(features, network.layers(features, torch.tensor([[0.0, 1.0]] * 2)))
+    still = network.in_specimen_frame(features, network.layers(features, torch.tensor([[0.0, 1.0]] * 2))).slices
     assert still.shape == (3, 7, WIDTH, WIDTH)
     assert (still - still[:, :1]).abs().max() == 0
 
