@@ -1,8 +1,8 @@
 """What a step of the fit costs, part by part, and how much faster it is than that of another checkout.
 
-    python benchmarks/step.py [--sizes 64 128 256] [--against FOLDER] [--threads 2]
+    python benchmarks/step.py [--sizes 64 128 256] [--against FOLDER] [--threads 2] [--materials 2]
 
-Of each size (size^2 slices, 100 images, 8 positions): wall and CPU milliseconds of a step, page faults of a step, peak
+Of each size (size^2 slices, 100 images, 8 positions, one network of so many materials): wall and CPU milliseconds of a step, page faults of a step, peak
 memory; and the share of each part. With --against, a checkout of the project at another commit takes turns with this
 one, round by round in processes of their own, so that a noisy machine is noisy for both; ratios are medians of rounds.
 Writes results/step-<device>.json.
@@ -25,8 +25,10 @@ FRAMES, POSITIONS, ROUNDS = 100, 8, 5
 STEPS = {64: 30, 128: 10, 256: 4}  # timed, of each round
 
 
-def module_and_rows(size: int):
-    """The default fit of a random series: of this checkout, or of one before version 0.2."""
+def module_and_rows(size: int, materials: int):
+    """A fit of a random series, by default settings but for the materials: of this checkout, or of one before version
+    0.2, which knew but one.
+    """
     import numpy as np
     import torch
 
@@ -38,22 +40,27 @@ def module_and_rows(size: int):
 
     series = TiltSeries(images, (np.arange(1, FRAMES + 1) * 1.618 * 140) % 140 - 70)
     try:
-        from dip4d.config.schema import Config
+        from dip4d.config.load import config_of
         from dip4d.reconstruction.fit import prepare
         from dip4d.reconstruction.split import choose_split
     except ImportError:
+        assert materials == 1, "that checkout knows one material: --materials 1"
         build, config, data = (importlib.import_module(f"dip4d.{name}") for name in ("build", "config", "data"))
         held_out = data.choose_held_out(FRAMES, 2 * POSITIONS, 0.05, 0)
         module = build.build_module(config.Config(), series, time.monotonic())
         return module, build.build_rows(config.Config(), series, held_out)
-    return prepare(series, choose_split(series, 0.05), settings=Config())
+    return prepare(
+        series,
+        choose_split(series, 0.05),
+        settings=config_of(**{"network.materials": materials, "network.ensemble": 1}),
+    )
 
 
-def measure(size: int, steps: int, profile: bool) -> dict[str, float]:
+def measure(size: int, steps: int, *, materials: int, profile: bool) -> dict[str, float]:
     """Milliseconds and page faults of a step, and with `profile` the milliseconds of its parts."""
     import torch
 
-    module, data = module_and_rows(size)
+    module, data = module_and_rows(size, materials)
     optimizer = module.configure_optimizers()["optimizer"]
     module.log, module.optimizers = lambda *_, **__: None, lambda: optimizer
     module.schedule.start()
@@ -97,10 +104,10 @@ def parts_of(step) -> dict[str, dict[str, float]]:
     return {"operations_ms": {e.key: round(e.self_cpu_time_total / 1e3, 2) for e in events}}
 
 
-def in_process(checkout: Path, size: int, *, threads: int, profile: bool = False) -> dict:
+def in_process(checkout: Path, size: int, *, threads: int, materials: int, profile: bool = False) -> dict:
     """`measure` in a process of its own, of a checkout."""
     environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(threads)}
-    words = [sys.executable, __file__, "--one", str(size)] + (["--profile"] if profile else [])
+    words = [sys.executable, __file__, "--one", str(size), "--materials", str(materials)] + ["--profile"] * profile
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True, cwd=checkout)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -110,6 +117,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="*", default=list(STEPS))
     parser.add_argument("--against", type=Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--materials", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--profile", action="store_true", help=argparse.SUPPRESS)
@@ -117,7 +125,7 @@ def main() -> None:
     if a.one:
         import dip4d  # noqa: F401  # before torch
 
-        print(json.dumps(measure(a.one, STEPS.get(a.one, 4), a.profile)))
+        print(json.dumps(measure(a.one, STEPS.get(a.one, 4), materials=a.materials, profile=a.profile)))
         return
     sys.path.insert(0, str(HERE.parent))
     from common import save
@@ -128,11 +136,13 @@ def main() -> None:
         rounds: dict[str, list[dict]] = {name: [] for name in checkouts}
         for _ in range(a.rounds):
             for name, checkout in checkouts.items():
-                rounds[name].append(in_process(checkout, size, threads=a.threads))
+                rounds[name].append(in_process(checkout, size, threads=a.threads, materials=a.materials))
         middle = lambda name, key: sorted(r[key] for r in rounds[name])[len(rounds[name]) // 2]
         results[str(size)] = {n: {k: round(middle(n, k), 1) for k in rounds[n][0]} for n in checkouts}
-        results[str(size)]["this"] |= in_process(HERE.parent, size, threads=a.threads, profile=True)
-        print(f"\n{size}^2, {FRAMES} images, {POSITIONS} positions, {a.threads} threads")
+        results[str(size)]["this"] |= in_process(
+            HERE.parent, size, threads=a.threads, materials=a.materials, profile=True
+        )
+        print(f"\n{size}^2, {FRAMES} images, {POSITIONS} positions, {a.threads} threads, materials: {a.materials}")
         for name in checkouts:
             print(f"  {name:6s}", {k: v for k, v in results[str(size)][name].items() if k != "operations_ms"})
         if a.against:

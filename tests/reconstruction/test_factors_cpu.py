@@ -51,7 +51,7 @@ def test_slices_variation_and_gradients(positions, frames, maps, shape, layers, 
     flat = lambda leaves: [leaf for layer in leaves for leaf in layer]
     found = torch.autograd.grad(loss(together.slices, *variation_of_layers(together)), flat(leaves))
     wanted = loss(slices, sum(space for space, _ in variation), sum(time for _, time in variation))
-    assert_near(found, torch.autograd.grad(wanted, flat(precise)), 1e-5)
+    assert_near(found, torch.autograd.grad(wanted, flat(precise)), 3e-5)
 
 
 @pytest.mark.parametrize("of", ["slices", "variation"])
@@ -63,7 +63,7 @@ def test_gradients_of_one_of_both(of, generator):
         slices = layers.slices if layer is leaves else added(layers)
         value = slices.square().sum() if of == "slices" else sum(variation_of_layers(layers))
         found.append(torch.autograd.grad(value, [leaf for of_layer in layer for leaf in of_layer]))
-    assert_near(*found, 1e-5)
+    assert_near(*found, 3e-5)
 
 
 def test_far_from_its_middle_a_pixel_is_empty_or_full_and_no_gradient_is_lost_on_the_way():
