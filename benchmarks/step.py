@@ -2,9 +2,10 @@
 
     python benchmarks/step.py [--sizes 64 128 256] [--against FOLDER] [--threads 2] [--materials 2]
 
-Of each size (size^2 slices, 100 images, 8 positions, one network of so many materials): wall and CPU milliseconds of a step, page faults of a step, peak
-memory; and the share of each part. With --against, a checkout of the project at another commit takes turns with this
-one, round by round in processes of their own, so that a noisy machine is noisy for both; ratios are medians of rounds.
+Of each size (size^2 slices, 100 images, 8 positions, one network of so many materials): wall and CPU milliseconds of a
+step, page faults of a step, peak memory; and the share of each part. With --against, a checkout of the project at
+another commit takes turns with this one, round by round in processes of their own, so that a noisy machine is noisy for
+both; ratios are medians of rounds.
 Writes results/step-<device>.json.
 """
 

@@ -1,8 +1,8 @@
 """Orthoslices from their factors on the CPU, with their total variation: one pass over memory each way.
 
-What a step waits for is memory: drawn by operations of torch, orthoslices pass through it 16 times, and their gradients
-20 times. Here some rows of all frames are drawn, compared with their neighbours and added up while they are in the
-cache; backwards they go from the derivative of the slices straight to those of weights, maps and bound.
+What a step waits for is memory, through which orthoslices pass again with each operation. Here some rows of each frame
+are drawn, compared with their neighbours and added up while they are in the cache; backwards they go from the
+derivative of the slices straight to those of weights, maps and bound.
 """
 
 from __future__ import annotations

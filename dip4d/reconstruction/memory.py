@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-BASE_GB = 0.63  # of Python with torch, before there are data
+BASE_GB = 0.66  # of Python with torch, before there are data
 # kept during a step: of all its rows, of these for each material after the first, and of all channels of its positions
-ARRAYS_OF_ROWS, ARRAYS_OF_MATERIAL, ARRAYS_OF_CHANNELS = 3.4, 2, 11
+ARRAYS_OF_ROWS, ARRAYS_OF_MATERIAL, ARRAYS_OF_CHANNELS = 2.4, 1.8, 6
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # parameters of mallopt, from malloc.h of the GNU C library
 _TRIM_DEFAULT, _MMAP_DEFAULT = 128 * 1024, 65536
 
@@ -62,7 +62,8 @@ def gb_of_step(positions: int, *, images: int, voxels: int, channels: int, mater
     voxels: of an orthoslice.
     channels: of the decoder.
     materials: of the specimen.
-    Measured, within 6 %: peaks of processes at 64^2, 128^2 and 256^2, 4 to 16 positions, 50 and 100 images.
+    Measured, within 7 %: peaks of processes at 64^2, 128^2 and 256^2, 4 to 16 positions, 50 and 100 images, 1 to 3
+    materials, on the CPU.
     """
     of_rows = ARRAYS_OF_ROWS + ARRAYS_OF_MATERIAL * (materials - 1)
     return 4e-9 * positions * voxels * (of_rows * images + ARRAYS_OF_CHANNELS * channels)

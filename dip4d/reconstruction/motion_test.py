@@ -17,7 +17,9 @@ from torch import Tensor
 
 from dip4d.config.schema import Config
 from dip4d.errors import InputError
+from dip4d.measures.consistency import less_noise
 from dip4d.measures.detail import FINE_PX, is_fine_along_z
+from dip4d.measures.noise import NoiseModel, noise_of_images
 from dip4d.reconstruction.fit import ONE_DEVICE, fit
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_with
@@ -36,8 +38,10 @@ VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
 LEAST_MOVE_PX = 1.5  # less motion is left to the network
 AS_GOOD = 1.02  # times the validation error: static series 0.984 to 1.010; changing ones, also at 50 counts, 1.12 up
 AT_REST = 0.5  # of the time of a short fit with a motion is that of one at rest
-LEAST_GAIN = 0.05  # of the validation error: as much better must a motion be than rest, and a bending one than a rigid,
-LEAST_BEND = 0.12  # and than rest: three rods that bend 0.21 to 0.43, a front 0.07, where bending loses 2 dB
+LEAST_GAIN = 0.15  # of the validation error less its noise: as much better must a motion be than rest. Specimens that
+# move: 0.28 to 0.56 at 500 counts, 0.23 to 0.29 at 50, 0.14 to 0.17 at 10; that change at rest: up to 0.12
+LEAST_BEND = 0.05  # of it: as much better must a bending motion be than a rigid one
+MOST_NOISE = 0.95  # of the lowest error is taken for noise: more could be a wrong guess of it
 
 _log = logging.getLogger(__name__)
 
@@ -78,8 +82,8 @@ def find_behaviour(
     """How fine the specimen is along the tilt axis, told by the power of its images, with network.z_detail_px=null; and
     whether it changes and moves, told by the validation errors of short fits of binned images.
 
-    With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error by
-    at least 5 %; a bending one, if by 12 %, and that of a rigid one by 5 %. With network.change=auto, too, the
+    With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error,
+    less its noise, by at least 15 %; a bending one, if that of a rigid one by 5 %, too. With network.change=auto, the
     specimen is static if the fit at rest is as good without its change, to `AS_GOOD`. Rows and images that `split`
     keeps aside have no influence. A specimen of fewer than `FEWEST_Z` positions z after binning counts as at rest.
 
@@ -109,7 +113,8 @@ def _changes_and_motion(
     """As `find_behaviour`, by the short fits."""
     k = _binning(series)
     _log.info("Looking for a motion of the specimen (network.motion=never does without)")
-    coarse = split.seen(without_rows(series, split.validation_rows)).binned(k)
+    known = split.seen(without_rows(series, split.validation_rows))
+    coarse = known.binned(k)
     judged = _short_split(coarse, settings, unknown=_binned_rows(split, k))
     tried = partial(_tried, coarse, judged, settings=settings, budget=budget)
     if settings.network.motion in MOTIONS:
@@ -118,7 +123,9 @@ def _changes_and_motion(
     rest = tried(kind=RigidMotion, held=True, callbacks=callbacks)
     if settings.network.change == "auto" and rest.still < AS_GOOD * rest.error:
         return Behaviour(changes=False)
-    motion = _best(rest, rigid=tried(kind=RigidMotion), bending=tried(kind=FreeFormMotion))
+    rigid, bending = (tried(kind=kind) for kind in (RigidMotion, FreeFormMotion))
+    measured = coarse.images[judged.validation_rows.T.numpy()]
+    motion = _best(rest, rigid=rigid, bending=bending, noise=_noise_of(known, k).floor(measured))
     if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
         return Behaviour()
     return Behaviour(motion=_at_full_size(motion, series))
@@ -140,11 +147,23 @@ class _Tried:
     still: float = math.inf
 
 
-def _best(rest: _Tried, *, rigid: _Tried, bending: _Tried) -> RigidMotion | None:
-    """The motion that the images speak for, None if for rest; each of both may miss what the other finds."""
-    if bending.error < min((1 - LEAST_GAIN) * rigid.error, (1 - LEAST_BEND) * rest.error):
-        return bending.motion
-    return rigid.motion if rigid.error < (1 - LEAST_GAIN) * rest.error else None
+def _noise_of(series: TiltSeries, k: int) -> NoiseModel:
+    """That of a series when it is binned by k. Told before: binned edges are as sharp as noise."""
+    noise = noise_of_images(series)
+    return NoiseModel(noise.gain / k**2, noise.offset / k**2)
+
+
+def _best(rest: _Tried, *, rigid: _Tried, bending: _Tried, noise: float) -> RigidMotion | None:
+    """The motion that the images speak for, None if for rest; each of both may miss what the other finds.
+
+    noise: the relative error that it makes alone. It is in all errors alike, and would hide what they differ by.
+    """
+    noise = min(MOST_NOISE * min(rest.error, rigid.error, bending.error), noise)
+    at_rest, as_rigid, as_bending = (less_noise(tried.error, noise) for tried in (rest, rigid, bending))
+    motion, error = rigid.motion, as_rigid
+    if as_bending < (1 - LEAST_BEND) * as_rigid:
+        motion, error = bending.motion, as_bending
+    return motion if error < (1 - LEAST_GAIN) * at_rest else None
 
 
 def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
