@@ -44,7 +44,7 @@ OURS, RIVALS = "dip", ("voxels", "tddip", "dipster")
 CONVENTIONAL = ("sirt_window", "sirt_frozen", "tv_window", "tv_frozen")
 BAR = "sirt_frozen"
 MORE_TIME = 2.0  # the other networks may take so many times as long as ours
-LOOKS = (25, 50, 100, 150, 200, 250, 300, 350, 400, 500, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000, 4000, 6000, 8000)
+LOOKS = (25, *range(50, 401, 50), 500, 600, 800, 1000, 1200, 1400, 1600, 2000, 2500, 3000, 4000, 6000, 8000)
 ITERATIONS = (1, 2, 5, 10, 20, 30, 50, 80, 120, 200, 300, 500)
 
 
