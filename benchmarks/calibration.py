@@ -31,6 +31,13 @@ from common import RESULTS, environment
 # isort: split
 import numpy as np
 from filelock import FileLock
+from scipy.stats import spearmanr
+
+from dip4d.config.load import load_config
+from dip4d.experiment.measures import truth_of_run, write_measures
+from dip4d.io.volumes import open_volumes
+from dip4d.reconstruction.uncertainty import FAINT, calibration
+from dip4d.run_folder import CONFIG, METRICS, UNCERTAINTY, VOLUMES
 
 FRAMES_APART = 4  # of those whose voxels are compared
 INSIDE = 0.3  # of the largest intensity: what lies above is the inside of the specimen
@@ -83,24 +90,17 @@ def compute(case: Case) -> dict[str, Any]:
             done = subprocess.run([sys.executable, "-m", "dip4d", *words], capture_output=True, text=True)
             if done.returncode not in (0, 3):
                 raise RuntimeError(f"{case.name}: {done.stderr[-2000:]}")
-        metrics = json.loads((run / "metrics.json").read_text())
+        metrics = json.loads((run / METRICS).read_text())
         told = {key: metrics[key] for key in ("noise_floor", "held_out", "steps", "verdict")}
-        return told | {"voxels": of_voxels(run), "quantities": dict(of_quantities(run))}
+        truth = truth_of_run(load_config([str(run / CONFIG)]))
+        assert truth is not None
+        return told | {"voxels": of_voxels(run, truth), "quantities": dict(of_quantities(run, truth))}
 
 
-def of_voxels(run: Path) -> dict[str, float]:
-    """How the standard deviations of voxels fit to their errors."""
-    from scipy.stats import spearmanr
-
-    from dip4d.config.load import load_config
-    from dip4d.experiment.measures import truth_of_run
-    from dip4d.io.volumes import open_volumes
-    from dip4d.reconstruction.uncertainty import FAINT, calibration
-
-    truth = truth_of_run(load_config([str(run / "config.yaml")]))
-    assert truth is not None
-    some = slice(None, None, FRAMES_APART)
-    truth, volumes, sigmas = (v[some] for v in (truth, *(open_volumes(run / f"{n}.ome.tif") for n in NAMES)))
+def of_voxels(run: Path, truth: np.ndarray) -> dict[str, float]:
+    """How the standard deviations of voxels fit to their errors. truth: (t, z, y, x)."""
+    some, found = slice(None, None, FRAMES_APART), (open_volumes(run / name) for name in (VOLUMES, UNCERTAINTY))
+    truth, volumes, sigmas = (v[some] for v in (truth, *found))
     there = (truth > FAINT * truth.max()) | (volumes > FAINT * truth.max())
     errors, inside = np.abs(volumes - truth), truth > INSIDE * truth.max()
     ratios = errors[there] / np.maximum(sigmas[there], 1e-12)
@@ -110,16 +110,9 @@ def of_voxels(run: Path) -> dict[str, float]:
     return shares | right | {"rank_inside": float(np.mean(ranks))}
 
 
-NAMES = ("volumes", "uncertainty")
-
-
-def of_quantities(run: Path) -> Iterator[tuple[str, dict[str, float]]]:
-    """Of each quantity that has an error bar: how often the truth lies within it."""
-    from dip4d.config.load import load_config
-    from dip4d.experiment.measures import truth_of_run, write_measures
-
-    config = load_config([str(run / "config.yaml")])
-    columns = write_measures(run, config=config, truth=truth_of_run(config))
+def of_quantities(run: Path, truth: np.ndarray) -> Iterator[tuple[str, dict[str, float]]]:
+    """Of each quantity that has an error bar: how often the truth (t, z, y, x) lies within it."""
+    columns = write_measures(run, truth=truth)
     assert columns is not None
     for name, values in columns.items():
         kind = next((q for q in QUANTITIES if name.split("_px")[0] == q), None)
@@ -168,7 +161,7 @@ def table() -> str:
             lines.append(f"| {name} | {_shares(v)} | {v['for_68']:.2f} | {v['rank_inside']:.2f} | {_row(of)} |")
         voxels = [of["voxels"] for of in results.values()]
         quantities = {q: [of["quantities"][q] for of in results.values() if q in of["quantities"]] for q in QUANTITIES}
-        means = " | ".join(_shares(_mean(of)) for of in quantities.values() if of)
+        means = " | ".join(_shares(_mean(of)) if of else "" for of in quantities.values())
         lines.append(f"| **all** | {_shares(_mean(voxels))} | | {_mean(voxels)['rank_inside']:.2f} | {means} |")
     return "\n".join(lines).strip() + "\n"
 

@@ -41,11 +41,11 @@ class _Drawn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, weights: Tensor, maps: Tensor, bound: Tensor, offset: float, apart: int):
         (layers, b, n, _), (rows, cols) = weights.shape, maps.shape[3:]
-        ctx.apart, bands = apart, -(-rows // max(1, BAND // cols))
+        ctx.apart, ctx.bands = apart, -(-rows // max(1, BAND // cols))
         total, values = torch.empty(b, n, rows, cols), torch.empty(layers, b, n, rows, cols)
-        differences = torch.zeros(b, bands, layers, 3, dtype=torch.float64)
+        differences = torch.zeros(b, ctx.bands, layers, 3, dtype=torch.float64)
         arrays = map(_array, (total, weights, maps, bound, values, differences))
-        on_threads(_draw, (*arrays, np.float32(offset), apart), items=b * bands)
+        on_threads(_draw, (*arrays, np.float32(offset), apart), items=b * ctx.bands)
         ctx.save_for_backward(weights, maps, bound, values)
         ctx.set_materialize_grads(False)
         return total, differences.sum((0, 1)).to(weights)
@@ -56,8 +56,7 @@ class _Drawn(torch.autograd.Function):
         of_slices, of_differences = grads
         of_total = values[0] if of_slices is None else of_slices
         share = torch.zeros(len(bound), 3) if of_differences is None else of_differences
-        (layers, b, n, known), (rows, cols) = weights.shape, maps.shape[3:]
-        bands = -(-rows // max(1, BAND // cols))
+        (layers, b, n, known), bands = weights.shape, ctx.bands
         of_maps, of_bound = torch.empty(maps.shape), torch.zeros(b, bands, layers, dtype=torch.float64)
         of_weights = torch.empty(b, bands, layers, n, known)
         in_turn = weights.transpose(2, 3)  # those of all frames side by side

@@ -23,7 +23,7 @@ FRAMES_APART = 4  # frames between two whose total variation in space is added u
 def variation_of_layers(layers: Layers, frames_apart: int = FRAMES_APART) -> tuple[Tensor, Tensor]:
     """The sums of the `total_variation` of each of some layers, in space and in time."""
     if isinstance(layers, DrawnTogether):
-        counts = torch.from_numpy(_counts(layers.slices.shape, layers.frames_apart)).clamp(min=1)
+        counts = torch.from_numpy(_counts(layers.slices.shape, layers.frames_apart))
         along_x, along_y, in_time = (layers.differences.sum(0) / counts.to(layers.differences)).unbind()
         return along_x + along_y, in_time
     space, time = zip(*(total_variation(layer, frames_apart) for layer in layers), strict=True)
@@ -39,7 +39,7 @@ def total_variation(slices: Tensor | Factors, frames_apart: int = 1) -> tuple[Te
     if isinstance(slices, Factors):
         from dip4d.reconstruction.factors_cuda import variation_sums
 
-        counts = np.maximum(_counts(slices.shape, frames_apart), 1).tolist()
+        counts = _counts(slices.shape, frames_apart).tolist()
         x, y, time = (v / n for v, n in zip(variation_sums(slices, frames_apart), counts, strict=True))
         return x + y, time
     if slices.device.type == "cpu" and slices.dtype == torch.float32:
@@ -56,10 +56,10 @@ def _mean_step(values: Tensor, dim: int) -> Tensor:
 
 
 def _counts(shape: tuple[int, ...], apart: int) -> np.ndarray:
-    """How many neighbours there are along x and y, of every few frames, and along time."""
+    """How many neighbours there are along x and y, of every few frames, and along time; 1 where there are none."""
     b, n, y, x = shape
     shown = b * -(-n // apart)
-    return np.array([shown * y * (x - 1), shown * (y - 1) * x, b * (n - 1) * y * x], np.float64)
+    return np.maximum([shown * y * (x - 1), shown * (y - 1) * x, b * (n - 1) * y * x], 1.0)
 
 
 class _Sums(torch.autograd.Function):
@@ -69,7 +69,7 @@ class _Sums(torch.autograd.Function):
     def forward(ctx: Any, slices: Tensor, apart: int) -> Tensor:
         slices = slices.contiguous()
         b, n = slices.shape[:2]
-        ctx.apart, ctx.counts = apart, np.maximum(_counts(slices.shape, apart), 1)
+        ctx.apart, ctx.counts = apart, _counts(slices.shape, apart)
         ctx.save_for_backward(slices)
         sums = np.zeros((b * n, 3))
         on_threads(_add_up, (slices.detach().numpy(), apart, sums), items=b * n)
