@@ -78,6 +78,13 @@ def _rows_of(item, bands, rows):
 
 
 @fast_jit
+def _fill(out, value):
+    """As ``out[:] = value``, which takes seconds to compile, for the words of its error."""
+    for j in range(len(out)):
+        out[j] = value
+
+
+@fast_jit
 def _mix(weights, lines, out):
     """out (P,) += weights (K,) @ lines (K, P); five at a time, since `out` has to be read and written each time."""
     fives = len(weights) // 5 * 5
@@ -162,10 +169,10 @@ def _draw(total, weights, maps, bounds, values, sums, offset, apart, first, last
         before = _lines(maps[:, b], max(top - 1, 0), max(top, 1))
         for t in range(n):
             sum_of_layers = total[b, t, top:bottom].reshape(pixels)
-            sum_of_layers[:] = 0
+            _fill(sum_of_layers, np.float32(0))
             for layer in range(len(bounds)):
                 drawn, found = values[layer, b, t, top:bottom].reshape(pixels), sums[b, band, layer]
-                drawn[:] = offset
+                _fill(drawn, offset)
                 _mix(weights[layer, b, t], here[layer], drawn)
                 _bound_by(bounds[layer], bits, scale, drawn)
                 for j in range(pixels):
@@ -179,7 +186,7 @@ def _draw(total, weights, maps, bounds, values, sums, offset, apart, first, last
                     found[0] += _distance(line[1:], line[:-1])
                 found[1] += _distance(drawn[cols:], drawn[:-cols])
                 if top > 0 and pixels > 0:  # the row above is another item's: drawn again
-                    above[:] = offset
+                    _fill(above, offset)
                     _mix(weights[layer, b, t], before[layer], above)
                     _bound_by(bounds[layer], bits, scale, above)
                     found[1] += _distance(drawn[:cols], above)
@@ -201,9 +208,11 @@ def _of_values(slices, of_total, through, share, apart, t, top, bottom, out):
     pixels = (bottom - top) * cols
     drawn = slices[t, top:bottom].reshape(pixels)
     if through:
-        out[:] = of_total[t, top:bottom].reshape(pixels)
+        given = of_total[t, top:bottom].reshape(pixels)
+        for j in range(pixels):
+            out[j] = given[j]
     else:
-        out[:] = 0
+        _fill(out, np.float32(0))
     if t > 0:
         _add_signs(share[2], drawn, slices[t - 1, top:bottom].reshape(pixels), out)
     if t + 1 < n:
@@ -259,4 +268,8 @@ def _differentiate(
                     _along(here[layer], of, of_weights[b, band, layer, start + i])
                 for k in range(here.shape[1]):
                     _mix(weights[layer, b, k, start : start + frames], of_frames[:frames], of_here[layer, k])
-        of_maps[:, b, :, top:bottom] = of_here.reshape((layers, here.shape[1], bottom - top, cols))
+        for layer in range(layers):
+            for k in range(here.shape[1]):
+                to = of_maps[layer, b, k, top:bottom].reshape(pixels)
+                for j in range(pixels):
+                    to[j] = of_here[layer, k, j]

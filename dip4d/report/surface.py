@@ -7,6 +7,7 @@ import numpy as np
 
 TIP_DEG = 22.0  # from which a volume is seen above the equator
 _STEP, _HALVINGS = 0.7, 6  # voxels from one sample of a ray to the next; how often the last step is halved
+_REACH = 1.2  # voxels from a place to where its slope is looked for
 _jit = numba.njit(nogil=True, cache=True)
 _LIGHTS = np.array([[-0.45, 0.7, 0.6, 0.62], [0.6, -0.1, 0.7, 0.2]])  # right, up, towards the eye; strength
 
@@ -37,7 +38,7 @@ def surface_picture(
     box = np.stack([np.maximum(inside.min(0) - 1.0, 0.0), np.minimum(inside.max(0) + 1.0, last)])
     picture = np.empty((2 * edge, 2 * edge))
     eye = np.stack([right, up, ahead])
-    _march(np.ascontiguousarray(volume, np.float32), level, box, eye, last / 2, reach, _LIGHTS, picture)
+    _march(np.ascontiguousarray(volume, np.float32), float(level), box, eye, last / 2, float(reach), _LIGHTS, picture)
     four = picture.reshape(edge, 2, edge, 2)
     hit = np.isfinite(four)
     share = hit.mean((1, 3))
@@ -51,18 +52,20 @@ def _march(volume, level, box, eye, middle, reach, lights, out):  # pragma: no c
     """Fills `out` (rows, columns) with the brightness of the surface at every pixel, NaN where there is none."""
     rows, columns = out.shape
     right, up, ahead = eye[0], eye[1], eye[2]
-    dz, dy, dx = ahead
+    dz, dy, dx = ahead[0], ahead[1], ahead[2]
     for row in range(rows):
         for column in range(columns):
             across = (2 * (column + 0.5) / columns - 1) * reach
             above = (1 - 2 * (row + 0.5) / rows) * reach
-            start = middle + across * right + above * up
+            z = middle[0] + across * right[0] + above * up[0]
+            y = middle[1] + across * right[1] + above * up[1]
+            x = middle[2] + across * right[2] + above * up[2]
             near, far = -1e9, 1e9
             for a in range(3):
                 slope = ahead[a] if abs(ahead[a]) > 1e-9 else 1e-9
-                one, other = (box[0, a] - start[a]) / slope, (box[1, a] - start[a]) / slope
+                start = z if a == 0 else y if a == 1 else x
+                one, other = (box[0, a] - start) / slope, (box[1, a] - start) / slope
                 near, far = max(near, min(one, other)), min(far, max(one, other))
-            z, y, x = start
             t, found = near, near < far and _at(volume, z + near * dz, y + near * dy, x + near * dx) > level
             while not found and t < far:
                 t = min(t + _STEP, far)
@@ -76,24 +79,23 @@ def _march(volume, level, box, eye, middle, reach, lights, out):  # pragma: no c
                         high = half
                     else:
                         low = half
-                out[row, column] = _brightness(volume, start + high * ahead, eye, lights)
+                out[row, column] = _brightness(volume, z + high * dz, y + high * dy, x + high * dx, eye, lights)
 
 
 @_jit
-def _brightness(volume, place, eye, lights):  # pragma: no cover  # compiled
-    """Of the surface at a place (z, y, x), voxels: light from two sides, and darker where it turns away."""
-    slope = np.empty(3)
-    for a in range(3):
-        step = np.zeros(3)
-        step[a] = 1.2
-        before, after = place - step, place + step
-        slope[a] = _at(volume, before[0], before[1], before[2]) - _at(volume, after[0], after[1], after[2])
-    normal = np.array([(slope * eye[0]).sum(), (slope * eye[1]).sum(), -(slope * eye[2]).sum()])
-    normal /= max(np.sqrt((normal**2).sum()), 1e-12)
-    bright = 0.2 - 0.1 * (1 - abs(normal[2])) ** 3
+def _brightness(volume, z, y, x, eye, lights):  # pragma: no cover  # compiled
+    """Of the surface at a place, voxels: light from two sides, and darker where it turns away."""
+    slope_z = _at(volume, z - _REACH, y, x) - _at(volume, z + _REACH, y, x)
+    slope_y = _at(volume, z, y - _REACH, x) - _at(volume, z, y + _REACH, x)
+    slope_x = _at(volume, z, y, x - _REACH) - _at(volume, z, y, x + _REACH)
+    steepness = max(np.sqrt(slope_z**2 + slope_y**2 + slope_x**2), 1e-12)
+    right = (slope_z * eye[0, 0] + slope_y * eye[0, 1] + slope_x * eye[0, 2]) / steepness
+    up = (slope_z * eye[1, 0] + slope_y * eye[1, 1] + slope_x * eye[1, 2]) / steepness
+    ahead = (slope_z * eye[2, 0] + slope_y * eye[2, 1] + slope_x * eye[2, 2]) / steepness
+    bright = 0.2 - 0.1 * (1 - abs(ahead)) ** 3
     for light in lights:
-        towards = light[:3] / np.sqrt((light[:3] ** 2).sum())
-        bright += light[3] * max((normal * towards).sum(), 0.0)
+        length = np.sqrt(light[0] ** 2 + light[1] ** 2 + light[2] ** 2)
+        bright += light[3] * max((right * light[0] + up * light[1] - ahead * light[2]) / length, 0.0)
     return min(max(bright, 0.0), 1.0)
 
 
