@@ -25,6 +25,7 @@ from dip4d.simulation.camera import recorded
 from dip4d.simulation.hard_specimens import ALL
 from dip4d.simulation.schemes import SCHEMES
 from dip4d.simulation.specimens import Specimen
+from dip4d.threads import each_alone
 from dip4d.tilt_geometry import remove_unobservable_shift
 from dip4d.tilt_series import TiltSeries
 
@@ -150,14 +151,19 @@ class Scene:
         frames, k = len(angles_deg), self._finer
         truth = np.empty((frames, self.n_z, self.size, self.size), np.float32)
         images = np.empty((frames, self.n_z, self.size), np.float32)
-        for t, tau in enumerate(_taus(frames)):
-            volume = self._fine(tau)
+        fine, taus = self._fine, _taus(frames)
+
+        def expose(t: int) -> None:
+            volume = fine(taus[t])
             inside = volume[..., self._beyond : self._beyond + k * self.size]
             truth[t] = inside.reshape(self.n_z, k, self.size, k, self.size, k).mean((1, 3, 5))
             (rows,) = self._projected(volume, angles_deg[[t]])
             if shifts[t].any():
                 rows = ndimage.shift(rows, k * shifts[t], order=1, mode="nearest")
             images[t] = self._binned(rows)
+
+        for _ in each_alone(expose, range(frames)):
+            pass
         return images, truth
 
     def frozen(self, tau: float, angles_deg: np.ndarray) -> np.ndarray:
