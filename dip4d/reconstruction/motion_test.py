@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -20,11 +20,11 @@ from dip4d.errors import InputError
 from dip4d.measures.consistency import less_noise
 from dip4d.measures.detail import FINE_PX, is_fine_along_z
 from dip4d.measures.noise import NoiseModel, noise_of_images
-from dip4d.reconstruction.fit import ONE_DEVICE, fit
+from dip4d.reconstruction.fit import ONE_DEVICE, STEPS_BETWEEN_VALIDATIONS, fit
 from dip4d.reconstruction.networks import NETWORKS
 from dip4d.reconstruction.networks.free_form import MOTIONS, FreeFormMotion, motion_with
 from dip4d.reconstruction.networks.moving import Moving
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.networks.rigid_motion import RigidMotion, agreement
 from dip4d.reconstruction.schedule import FitTime
 from dip4d.reconstruction.split import Split, choose_validation_rows, rows_of
 from dip4d.reconstruction.warm_up import pace_of
@@ -37,10 +37,13 @@ SLICES = 4  # its batches of images hold about as many rows as so many positions
 VALIDATION_ROWS = 0.1  # share of the rows that judge the short fits
 LEAST_MOVE_PX = 1.5  # less motion is left to the network
 AS_GOOD = 1.02  # times the validation error: static series 0.984 to 1.010; changing ones, also at 50 counts, 1.12 up
-AT_REST = 0.5  # of the time of a short fit with a motion is that of one at rest
-LEAST_GAIN = 0.15  # of the validation error less its noise: as much better must a motion be than rest. Specimens that
-# move: 0.28 to 0.56 at 500 counts, 0.23 to 0.29 at 50, 0.14 to 0.17 at 10; that change at rest: up to 0.12
-LEAST_BEND = 0.05  # of it: as much better must a bending motion be than a rigid one
+AT_REST = 0.7  # of the time of a short fit with a motion is that of one at rest
+EARLY = STEPS_BETWEEN_VALIDATIONS / STEPS  # of a short fit, after which it is looked at first
+CLEAR_GAIN = 0.2  # of the validation error less its noise: a motion that is so much better than rest is one for sure
+LEAST_GAIN, AGREEMENT = 0.07, 0.5  # and also if so much, where both fits find the same motion. Specimens that move:
+# gains from 0.08, agreements from 0.58; at rest, gains of 0.05 to 0.16 come with agreements of 0.1 to 0.4
+LEAST_BEND = 0.15  # as much better must a bending motion be than a rigid one: 0.2 to 0.5 of what bends, else up to 0.12
+EARLY_GAIN = 0.05  # of a rigid motion after the first validation, when no change that is learned hides it yet
 MOST_NOISE = 0.95  # of the lowest error is taken for noise: more could be a wrong guess of it
 
 _log = logging.getLogger(__name__)
@@ -82,9 +85,10 @@ def find_behaviour(
     """How fine the specimen is along the tilt axis, told by the power of its images, with network.z_detail_px=null; and
     whether it changes and moves, told by the validation errors of short fits of binned images.
 
-    With network.motion=auto, motion is accepted if it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error,
-    less its noise, by at least 15 %; a bending one, if that of a rigid one by 5 %, too. With network.change=auto, the
-    specimen is static if the fit at rest is as good without its change, to `AS_GOOD`. Rows and images that `split`
+    With network.motion=auto, a rigid and a bending motion are fitted, from other random numbers. Motion is accepted if
+    it exceeds `LEAST_MOVE_PX` pixels and lowers the validation error, less its noise, by 20 %, or by 7 % where both
+    fits find the same motion; a bending one, if it lowers that of a rigid one by 15 %, too. With network.change=auto,
+    the specimen is static if the fit at rest is as good without its change, to `AS_GOOD`. Rows and images that `split`
     keeps aside have no influence. A specimen of fewer than `FEWEST_Z` positions z after binning counts as at rest.
 
     series: less its background, and aligned.
@@ -123,9 +127,12 @@ def _changes_and_motion(
     rest = tried(kind=RigidMotion, held=True, callbacks=callbacks)
     if settings.network.change == "auto" and rest.still < AS_GOOD * rest.error:
         return Behaviour(changes=False)
-    rigid, bending = (tried(kind=kind) for kind in (RigidMotion, FreeFormMotion))
-    measured = coarse.images[judged.validation_rows.T.numpy()]
-    motion = _best(rest, rigid=rigid, bending=bending, noise=_noise_of(known, k).floor(measured))
+    noise = _noise_of(known, k).floor(coarse.images[judged.validation_rows.T.numpy()])
+    compared = partial(_Compared.of, rest, tried=tried, noise=noise, shape=(coarse.shape[1], *coarse.slice_shape))
+    may_end_early = budget is None and math.isfinite(rest.early)
+    if may_end_early and not compared(early=True).promising:
+        return Behaviour()
+    motion = compared().best
     if motion is None or k * motion.largest_move() < LEAST_MOVE_PX:
         return Behaviour()
     return Behaviour(motion=_at_full_size(motion, series))
@@ -138,13 +145,69 @@ def _at_full_size(motion: RigidMotion, series: TiltSeries) -> RigidMotion:
 
 @dataclass(frozen=True)
 class _Tried:
-    """A short fit: the motion that it found, its validation error, and, of one at rest, that of its movie standing
-    still.
+    """A short fit: the motion that it found, its validation error, that of the first validation, and, of one at rest,
+    that of its movie standing still.
     """
 
     motion: RigidMotion
     error: float
+    early: float = math.nan
     still: float = math.inf
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A rigid and a bending motion against rest.
+
+    rigid, bending: the motions.
+    rigid_error, bending_error: their validation errors over that at rest, all less their noise.
+    agreement: of the two motions, as by `rigid_motion.agreement`.
+    """
+
+    rigid: RigidMotion
+    bending: RigidMotion
+    rigid_error: float
+    bending_error: float
+    agreement: float
+
+    @classmethod
+    def of(
+        cls,
+        rest: _Tried,
+        *,
+        tried: Callable[..., _Tried],
+        noise: float,
+        shape: tuple[int, int, int],
+        early: bool = False,
+    ) -> _Compared:
+        """By short fits of both, or of their beginning (`early`).
+
+        noise: the relative error that it makes alone. It is in all errors alike, and would hide what they differ by.
+        shape: of the volume.
+        """
+        rigid = tried(kind=RigidMotion, early=early)
+        bending = tried(kind=FreeFormMotion, early=early, other_numbers=True)
+        errors = (rest.early if early else rest.error), rigid.error, bending.error
+        noise = min(MOST_NOISE * min(errors), noise)
+        at_rest, as_rigid, as_bending = (less_noise(error, noise) for error in errors)
+        same = agreement(rigid.motion, bending.motion, shape=shape)
+        return cls(rigid.motion, bending.motion, as_rigid / at_rest, as_bending / at_rest, same)
+
+    @property
+    def promising(self) -> bool:
+        """Whether the beginnings of the fits leave it open that the specimen moves."""
+        if self.rigid_error < 1 - EARLY_GAIN or self.bending_error < 1 - CLEAR_GAIN:
+            return True
+        return min(self.rigid_error, self.bending_error) < 1 and self.agreement > AGREEMENT
+
+    @property
+    def best(self) -> RigidMotion | None:
+        """The motion that the images speak for, None if for rest; each of both may miss what the other finds."""
+        bends = self.bending_error < (1 - LEAST_BEND) * self.rigid_error
+        gain = 1 - (self.bending_error if bends else self.rigid_error)
+        if gain > CLEAR_GAIN or (gain > LEAST_GAIN and self.agreement > AGREEMENT):
+            return self.bending if bends else self.rigid
+        return None
 
 
 def _noise_of(series: TiltSeries, k: int) -> NoiseModel:
@@ -153,27 +216,19 @@ def _noise_of(series: TiltSeries, k: int) -> NoiseModel:
     return NoiseModel(noise.gain / k**2, noise.offset / k**2)
 
 
-def _best(rest: _Tried, *, rigid: _Tried, bending: _Tried, noise: float) -> RigidMotion | None:
-    """The motion that the images speak for, None if for rest; each of both may miss what the other finds.
-
-    noise: the relative error that it makes alone. It is in all errors alike, and would hide what they differ by.
-    """
-    noise = min(MOST_NOISE * min(rest.error, rigid.error, bending.error), noise)
-    at_rest, as_rigid, as_bending = (less_noise(tried.error, noise) for tried in (rest, rigid, bending))
-    motion, error = rigid.motion, as_rigid
-    if as_bending < (1 - LEAST_BEND) * as_rigid:
-        motion, error = bending.motion, as_bending
-    return motion if error < (1 - LEAST_GAIN) * at_rest else None
-
-
 def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
-    """How long `find_behaviour` will take: a few steps of its longest short fit are timed."""
+    """How long `find_behaviour` will take if nothing moves: a few steps of its longest short fit are timed."""
     if not _may_move(series, settings):
         return 0.0
     coarse, asked = series.binned(_binning(series)), settings.network
     motion = MOTIONS.get(asked.motion, FreeFormMotion)(coarse.shape[2] / 2)
-    pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
-    return pace.fit(STEPS) * (1.0 if asked.motion in MOTIONS else 2.0 + AT_REST)
+    pace = pace_of(
+        coarse,
+        _short_split(coarse, settings),
+        settings=_short_settings(settings, seed=settings.run.seed),
+        motion=motion,
+    )
+    return pace.fit(STEPS) * (1.0 if asked.motion in MOTIONS else AT_REST + 2 * EARLY)
 
 
 def _binning(series: TiltSeries) -> int:
@@ -210,21 +265,42 @@ def _tried(
     *,
     kind: type[RigidMotion],
     held: bool = False,
+    early: bool = False,
+    other_numbers: bool = False,
     settings: Config,
     budget: FitTime | None,
     callbacks: Sequence[L.Callback] = (),
 ) -> _Tried:
-    """A short fit with a motion of a kind, or held at rest."""
+    """A short fit with a motion of a kind, or held at rest.
+
+    early: it ends with its first validation.
+    other_numbers: it has random numbers that are not those of the other fits.
+    """
     motion = kind(series.shape[2] / 2, held=held)
+    short, first = _short_settings(settings), _FirstLook(ends=early)
+    if other_numbers:
+        short = dataclasses.replace(short, run=dataclasses.replace(short.run, seed=short.run.seed + 1))
     with torch.random.fork_rng():  # also around the judging, whose batches draw: the fit to come begins as without it
-        torch.manual_seed(settings.run.seed)
-        done = fit(series, split, settings=_short_settings(settings), motion=motion, budget=budget, callbacks=callbacks)
+        torch.manual_seed(short.run.seed)
+        done = fit(series, split, settings=short, motion=motion, budget=budget, callbacks=[*callbacks, first])
         module = done.module
-        error = module.validation_error(done.data)
+        found = _Tried(motion, module.validation_error(done.data), first.error)
         if not held:
-            return _Tried(motion, error)
+            return found
         with cast(Moving, module.network).specimen.standing_still():
-            return _Tried(motion, error, module.validation_error(done.data))
+            return dataclasses.replace(found, still=module.validation_error(done.data))
+
+
+class _FirstLook(L.Callback):
+    """The error of the first validation of a fit, which may end with it."""
+
+    def __init__(self, *, ends: bool) -> None:
+        self.ends, self.error = ends, math.nan
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if math.isnan(self.error):
+            self.error = float(trainer.callback_metrics["validation/dip"])
+            trainer.should_stop |= self.ends
 
 
 def _short_split(series: TiltSeries, settings: Config, *, unknown: Tensor | None = None) -> Split:

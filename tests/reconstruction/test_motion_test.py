@@ -14,8 +14,8 @@ from dip4d.errors import InputError
 from dip4d.experiment.inputs import load_data
 from dip4d.reconstruction.motion_test import (
     Behaviour,
-    _best,
     _binned_rows,
+    _Compared,
     _noise_of,
     _Tried,
     find_behaviour,
@@ -57,22 +57,45 @@ def test_a_bending_specimen_is_found_to_bend(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("rest", "rigid", "bending", "noise", "best"),
+    ("rest", "rigid", "bending", "noise", "agreement", "best"),
     [
-        (1.0, 0.84, 0.82, 0.0, RigidMotion),
-        (1.0, 0.84, 0.79, 0.0, FreeFormMotion),
-        (1.0, 0.84, 1.2, 0.0, RigidMotion),
-        (1.0, 0.92, 0.86, 0.0, type(None)),
-        (1.0, 1.1, 0.84, 0.0, FreeFormMotion),
-        (0.139, 0.121, 0.135, 0.0, type(None)),
-        (0.139, 0.121, 0.135, 0.1, RigidMotion),  # less its noise the error falls by a third
-        (0.139, 0.137, 0.139, 0.2, type(None)),  # such noise cannot be
-        (0.139, 0.121, 0.135, math.nan, RigidMotion),
+        (1.0, 0.79, 0.77, 0.0, 0.1, RigidMotion),
+        (1.0, 0.79, 0.66, 0.0, 0.1, FreeFormMotion),
+        (1.0, 0.79, 1.2, 0.0, 0.1, RigidMotion),
+        (1.0, 0.84, 0.82, 0.0, 0.1, type(None)),
+        (1.0, 0.84, 0.82, 0.0, 0.8, RigidMotion),  # both fits find it
+        (1.0, 1.05, 0.88, 0.0, 0.8, FreeFormMotion),
+        (1.0, 0.95, 0.95, 0.0, 0.8, type(None)),
+        (1.0, 1.1, 0.79, 0.0, 0.1, FreeFormMotion),
+        (0.139, 0.121, 0.135, 0.0, 0.1, type(None)),
+        (0.139, 0.121, 0.135, 0.1, 0.1, RigidMotion),  # less its noise the error falls by a third
+        (0.139, 0.137, 0.139, 0.2, 0.1, type(None)),  # such noise cannot be
+        (0.139, 0.121, 0.135, math.nan, 0.8, RigidMotion),
     ],
 )
-def test_a_motion_has_to_be_worth_more_than_rest_and_a_bending_one_than_a_rigid(rest, rigid, bending, noise, best):
-    tried = {"rigid": _Tried(RigidMotion(8.0), rigid), "bending": _Tried(FreeFormMotion(8.0), bending)}
-    assert type(_best(_Tried(RigidMotion(8.0), rest), **tried, noise=noise)) is best
+def test_a_motion_has_to_be_worth_more_than_rest_and_a_bending_one_than_a_rigid(
+    monkeypatch, rest, rigid, bending, noise, agreement, best
+):
+    monkeypatch.setattr("dip4d.reconstruction.motion_test.agreement", lambda *_, **__: agreement)
+    errors = {RigidMotion: rigid, FreeFormMotion: bending}
+    tried = lambda *, kind, **_: _Tried(kind(8.0), errors[kind])
+    found = _Compared.of(_Tried(RigidMotion(8.0), rest), tried=tried, noise=noise, shape=(8, 16, 16))
+    assert type(found.best) is best
+
+
+@pytest.mark.parametrize(
+    ("rigid", "bending", "agreement", "promising"),
+    [
+        (0.94, 1.1, 0.0, True),
+        (1.1, 0.79, 0.0, True),
+        (1.1, 0.84, 0.0, False),
+        (0.97, 1.0, 0.1, False),
+        (0.99, 1.1, 0.7, True),
+        (1.0, 1.1, 0.9, False),
+    ],
+)
+def test_short_fits_end_early_where_nothing_seems_to_move(rigid, bending, agreement, promising):
+    assert _Compared(RigidMotion(8.0), FreeFormMotion(8.0), rigid, bending, agreement).promising is promising
 
 
 def test_what_does_not_change_is_found_to_be_static(monkeypatch):

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dip4d.reconstruction.networks.rigid_motion import DEGREE, PACE, RigidMotion
+from dip4d.reconstruction.networks.rigid_motion import DEGREE, INSIDE, PACE, POINTS, RigidMotion
 
 CELLS = 4  # of the control grid, along each axis of the volume
 WAVES = 8  # functions of time
-INSIDE = 0.25, 0.75  # of the volume along each axis: where its largest move is looked for
 
 
 class FreeFormMotion(RigidMotion):
@@ -42,6 +41,12 @@ class FreeFormMotion(RigidMotion):
         of_planes = torch.einsum("ncabd,npa->npbdc", points, splines(z))
         of_lines = torch.einsum("npbdc,yb->npydc", of_planes, splines(y))
         return torch.einsum("npydc,xd->npyxc", of_lines, splines(x))
+
+    @torch.no_grad()
+    def paths(self, tau: Tensor, *, shape: tuple[int, int, int]) -> Tensor:
+        inside = torch.linspace(*INSIDE, POINTS).to(self.turn)
+        displaced = self.displacement(tau, z=inside.expand(len(tau), -1), y=inside, x=inside)  # (n, z, y, x, 3)
+        return super().paths(tau, shape=shape) - displaced.transpose(1, 3).flatten(1, 3)
 
     @torch.no_grad()
     def bent(self, tau: Tensor) -> Tensor:

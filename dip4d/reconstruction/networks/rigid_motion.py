@@ -9,6 +9,10 @@ from torch import Tensor, nn
 
 DEGREE = 3  # of the polynomials of time that turn and travel follow
 SMALL_TURN = 1e-4  # square of an angle, radians, below which two terms of a series are as good as float32
+INSIDE, POINTS = (
+    (0.25, 0.75),
+    3,
+)  # of the volume along each axis: where it is looked how far it moves, at so many points
 PACE = 5.0  # the motion learns so many times faster than a weight of the decoder
 
 
@@ -43,6 +47,15 @@ class RigidMotion(nn.Module):
         """How far it bends, as of `FreeFormMotion`: it does not."""
 
     @torch.no_grad()
+    def paths(self, tau: Tensor, *, shape: tuple[int, int, int]) -> Tensor:
+        """By how many pixels (x, y, z) points inside a volume (Z, Y, X) are moved at tau (n,): (n, points, 3)."""
+        inside = torch.linspace(*INSIDE, POINTS) - 0.5
+        z, y, x = (n * inside for n in shape)
+        points = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), -1).flatten(0, 2).to(self.turn)
+        rotation, travel = self(tau)
+        return (rotation[:, None] * points[:, None]).sum(-1) + travel[:, None] - points
+
+    @torch.no_grad()
     def between(self, start: float = 0.0, end: float = 1.0) -> tuple[float, Tensor]:
         """How far the specimen turns from one tau to another, degrees, and travels, pixels (x, y, z)."""
         rotation, travel = self(torch.tensor([start, end]).to(self.turn))
@@ -60,6 +73,14 @@ class RigidMotion(nn.Module):
         rotation, travel = self(torch.linspace(0, 1, 33).to(self.turn))
         turned = (rotation - torch.eye(3).to(rotation)).flatten(1).norm(dim=1) / 2**0.5  # 2 sin(angle / 2)
         return float(torch.maximum(turned * self.half_width / 2, travel.norm(dim=1)).max())
+
+
+def agreement(one: RigidMotion, other: RigidMotion, *, shape: tuple[int, int, int]) -> float:
+    """How far two motions of a volume (Z, Y, X) are the same, -1..1: the correlation of the paths of points inside."""
+    tau = torch.linspace(0, 1, 17).to(one.turn)
+    paths = (motion.paths(tau, shape=shape) for motion in (one, other))
+    a, b = (path - path.mean(0) for path in paths)
+    return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt().clamp(min=1e-12))
 
 
 def rotations(turn: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from dip4d.reconstruction.networks.free_form import CELLS, FreeFormMotion, splines
 from dip4d.reconstruction.networks.low_rank import BoundedLowRank, VoxelMaps
 from dip4d.reconstruction.networks.moving import Moving
-from dip4d.reconstruction.networks.rigid_motion import RigidMotion
+from dip4d.reconstruction.networks.rigid_motion import PACE, RigidMotion, agreement
 
 N_Z, WIDTH = 12, 16
 
@@ -176,3 +176,40 @@ def test_what_bends_is_seen_where_its_displacement_says(axis):
     assert abs(float(shift[axis])) > 0.4
     assert float(motion.bent(tau)) == pytest.approx(float(moved[..., axis].abs().max()) / 2, rel=0.1)
     assert "bends by up to" in motion.describe()
+
+
+def turned(by: float) -> RigidMotion:
+    motion = RigidMotion(WIDTH / 2)
+    with torch.no_grad():
+        motion.turn[0] = torch.tensor([0.0, 0.0, by])
+    return motion
+
+
+def test_points_inside_are_moved_by_turn_and_travel():
+    motion, shape = turned(0.05), (N_Z, WIDTH, WIDTH)
+    with torch.no_grad():
+        motion.travel[1] = torch.tensor([0.1, 0.0, 0.0])
+    paths = motion.paths(torch.tensor([0.0, 1.0]), shape=shape)
+    angle, half = PACE * 0.05, WIDTH / 4
+    travel = float(motion(torch.tensor([1.0]))[1].detach()[0, 0])
+    assert paths.shape == (2, 27, 3)
+    of_corner = half * (1 - math.cos(angle) + math.sin(angle)) + travel  # along x, at (-half, -half) of (x, y)
+    assert float(paths[1, 0, 0]) == pytest.approx(of_corner, abs=1e-4)
+    assert float(paths[:, :, 2].abs().max()) == 0
+
+
+def test_motions_agree_with_themselves_and_not_with_their_reverse():
+    shape = (N_Z, WIDTH, WIDTH)
+    assert agreement(turned(0.05), turned(0.02), shape=shape) == pytest.approx(1.0, abs=0.02)
+    assert agreement(turned(0.05), turned(-0.05), shape=shape) == pytest.approx(-1.0, abs=0.05)
+    assert agreement(turned(0.05), RigidMotion(WIDTH / 2), shape=shape) == 0
+
+
+def test_a_travel_agrees_with_a_bending_motion_that_moves_all_places_alike():
+    travel, bending = RigidMotion(WIDTH / 2), FreeFormMotion(WIDTH / 2)
+    with torch.no_grad():
+        travel.travel[0, 1] = 0.1  # towards larger y: as the first of the Legendre polynomials,
+        bending.bend[0, 1] = 0.1  # which the first wave is about the reverse of; what is seen lies farther inside
+    assert agreement(travel, bending, shape=(N_Z, WIDTH, WIDTH)) == pytest.approx(1.0, abs=0.02)
+    before, after = (volume(moving(bending), tau) for tau in (0.0, 1.0))
+    assert centre(after)[1] > centre(before)[1] + 0.5
