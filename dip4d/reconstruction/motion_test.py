@@ -225,7 +225,7 @@ def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
     pace = pace_of(
         coarse,
         _short_split(coarse, settings),
-        settings=_short_settings(settings, seed=settings.run.seed),
+        settings=_short_settings(settings),
         motion=motion,
     )
     return pace.fit(STEPS) * (1.0 if asked.motion in MOTIONS else AT_REST + 2 * EARLY)
