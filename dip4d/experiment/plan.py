@@ -241,8 +241,9 @@ def _alignment(config: Config, series: TiltSeries, *, budget: Budget) -> float:
 
 
 def _motion_test(config: Config, series: TiltSeries, *, budget: Budget) -> float:
-    most = math.inf if budget.motion_test is None else 3 * budget.motion_test.seconds
-    return min(expected_seconds(series, settings=config), most)
+    limit = budget.motion_test
+    expected = expected_seconds(series, settings=config, limited=limit is not None)
+    return expected if limit is None else min(expected, 3 * limit.seconds)
 
 
 def _comparison(name: str, series: TiltSeries, *, config: Config, iteration: float, with_truth: bool) -> float:

@@ -216,19 +216,17 @@ def _noise_of(series: TiltSeries, k: int) -> NoiseModel:
     return NoiseModel(noise.gain / k**2, noise.offset / k**2)
 
 
-def expected_seconds(series: TiltSeries, *, settings: Config) -> float:
-    """How long `find_behaviour` will take if nothing moves: a few steps of its longest short fit are timed."""
+def expected_seconds(series: TiltSeries, *, settings: Config, limited: bool = False) -> float:
+    """How long `find_behaviour` will take if nothing moves: a few steps of its longest short fit are timed.
+
+    limited: the short fits have a budget, and do not end early.
+    """
     if not _may_move(series, settings):
         return 0.0
     coarse, asked = series.binned(_binning(series)), settings.network
     motion = MOTIONS.get(asked.motion, FreeFormMotion)(coarse.shape[2] / 2)
-    pace = pace_of(
-        coarse,
-        _short_split(coarse, settings),
-        settings=_short_settings(settings),
-        motion=motion,
-    )
-    return pace.fit(STEPS) * (1.0 if asked.motion in MOTIONS else AT_REST + 2 * EARLY)
+    pace = pace_of(coarse, _short_split(coarse, settings), settings=_short_settings(settings), motion=motion)
+    return pace.fit(STEPS) * (1.0 if asked.motion in MOTIONS else AT_REST + 2 * (1.0 if limited else EARLY))
 
 
 def _binning(series: TiltSeries) -> int:
