@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -12,12 +14,14 @@ from dip4d.config.load import load_config
 from dip4d.config.schema import Config
 from dip4d.errors import InputError
 from dip4d.experiment.inputs import load_data
+from dip4d.reconstruction.fit import STEPS_BETWEEN_VALIDATIONS
 from dip4d.reconstruction.motion_test import (
     Behaviour,
     _binned_rows,
     _Compared,
     _noise_of,
     _Tried,
+    _tried,
     find_behaviour,
     motion_of,
     without_rows,
@@ -96,6 +100,17 @@ def test_a_motion_has_to_be_worth_more_than_rest_and_a_bending_one_than_a_rigid(
 )
 def test_short_fits_end_early_where_nothing_seems_to_move(rigid, bending, agreement, promising):
     assert _Compared(RigidMotion(8.0), FreeFormMotion(8.0), rigid, bending, agreement).promising is promising
+
+
+def test_the_beginning_of_a_short_fit_ends_with_its_first_validation_and_another_has_other_numbers():
+    series, split, config = problem("drift")
+    steps = []
+    ends = L.Callback()
+    ends.on_train_end = lambda trainer, _: steps.append(trainer.global_step)
+    tried = partial(_tried, series, split, kind=RigidMotion, early=True, settings=config, budget=None, callbacks=[ends])
+    once, again, other = tried(), tried(), tried(other_numbers=True)
+    assert steps == 3 * [STEPS_BETWEEN_VALIDATIONS]
+    assert once.early == again.early != other.early
 
 
 def test_what_does_not_change_is_found_to_be_static(monkeypatch):
