@@ -147,6 +147,15 @@ def results_of(size: int) -> Path:
     return RESULTS / f"time_to_quality-{size}.json"
 
 
+def kept(size: int, key: str) -> dict[str, list[dict]]:
+    """The curves that were computed before."""
+    path = results_of(size)
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if key not in known:
+        raise SystemExit(f"{path}: has no {key}, only {', '.join(known) or 'nothing'}; --seed and --specimen choose")
+    return known[key]["curves"]
+
+
 def draw(curves: dict[str, list[dict]], title: str, path: Path) -> None:
     """PSNR against seconds of the clock; a ring where each passes the best of frozen SIRT."""
     import matplotlib
@@ -155,7 +164,7 @@ def draw(curves: dict[str, list[dict]], title: str, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     bar = max(point["psnr"] for point in curves[BAR])
-    figure, axes = plt.subplots(figsize=(7, 4.4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8.4, 4.4), layout="constrained")
     for name, curve in curves.items():
         label = label_of(name) if name in METHODS else NETWORKS[name].label
         style = {"lw": 2.4, "color": "#c1121f", "zorder": 5} if name == OURS else {"lw": 1.3}
@@ -167,7 +176,7 @@ def draw(curves: dict[str, list[dict]], title: str, path: Path) -> None:
     axes.text(0.01, bar, " the best of frozen SIRT", transform=axes.get_yaxis_transform(), va="bottom", color="grey")
     axes.set(xscale="log", xlabel="seconds", ylabel="PSNR, mean over the frames (dB)", title=title)
     axes.set_ylim(bottom=bar - 20)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.savefig(path, dpi=120)
     print(f"written to {path}")
 
@@ -184,7 +193,7 @@ def main() -> None:
     p.add_argument("--draw", action="store_true", help="only the figure, of what was computed before")
     a = p.parse_args()
     key = f"{a.specimen} seed{a.seed}"
-    curves = json.loads(results_of(a.size).read_text())[key]["curves"] if a.draw else compute(a)
+    curves = kept(a.size, key) if a.draw else compute(a)
     if BAR in curves:
         bar = max(point["psnr"] for point in curves[BAR])
         for name, curve in curves.items():
