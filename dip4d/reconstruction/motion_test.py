@@ -43,7 +43,7 @@ CLEAR_GAIN = 0.2  # of the validation error less its noise: a motion that is so 
 LEAST_GAIN, AGREEMENT = 0.07, 0.5  # and also if so much, where both fits find the same motion. Specimens that move:
 # gains from 0.08, agreements from 0.58; at rest, gains of 0.05 to 0.16 come with agreements of 0.1 to 0.4
 LEAST_BEND = 0.15  # as much better must a bending motion be than a rigid one: 0.2 to 0.5 of what bends, else up to 0.12
-EARLY_GAIN = 0.05  # of a rigid motion after the first validation, when no change that is learned hides it yet
+EARLY_GAIN, EARLY_AGREEMENT = 0.05, 0.3  # after the first validation, when no change that is learned hides a motion yet
 MOST_NOISE = 0.95  # of the lowest error is taken for noise: more could be a wrong guess of it
 
 _log = logging.getLogger(__name__)
@@ -194,20 +194,23 @@ class _Compared:
         return cls(rigid.motion, bending.motion, as_rigid / at_rest, as_bending / at_rest, same)
 
     @property
+    def gain(self) -> float:
+        """By how much of the error at rest the better motion lowers it."""
+        return 1 - min(self.rigid_error, self.bending_error)
+
+    @property
     def promising(self) -> bool:
         """Whether the beginnings of the fits leave it open that the specimen moves."""
         if self.rigid_error < 1 - EARLY_GAIN or self.bending_error < 1 - CLEAR_GAIN:
             return True
-        return min(self.rigid_error, self.bending_error) < 1 and self.agreement > AGREEMENT
+        return self.gain > 0 and self.agreement > EARLY_AGREEMENT
 
     @property
     def best(self) -> RigidMotion | None:
         """The motion that the images speak for, None if for rest; each of both may miss what the other finds."""
-        bends = self.bending_error < (1 - LEAST_BEND) * self.rigid_error
-        gain = 1 - (self.bending_error if bends else self.rigid_error)
-        if gain > CLEAR_GAIN or (gain > LEAST_GAIN and self.agreement > AGREEMENT):
-            return self.bending if bends else self.rigid
-        return None
+        if not (self.gain > CLEAR_GAIN or (self.gain > LEAST_GAIN and self.agreement > AGREEMENT)):
+            return None
+        return self.bending if self.bending_error < (1 - LEAST_BEND) * self.rigid_error else self.rigid
 
 
 def _noise_of(series: TiltSeries, k: int) -> NoiseModel:

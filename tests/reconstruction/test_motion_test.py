@@ -69,6 +69,7 @@ def test_a_bending_specimen_is_found_to_bend(monkeypatch):
         (1.0, 0.84, 0.82, 0.0, 0.1, type(None)),
         (1.0, 0.84, 0.82, 0.0, 0.8, RigidMotion),  # both fits find it
         (1.0, 1.05, 0.88, 0.0, 0.8, FreeFormMotion),
+        (1.0, 0.99, 0.92, 0.0, 0.8, RigidMotion),
         (1.0, 0.95, 0.95, 0.0, 0.8, type(None)),
         (1.0, 1.1, 0.79, 0.0, 0.1, FreeFormMotion),
         (0.139, 0.121, 0.135, 0.0, 0.1, type(None)),
@@ -94,6 +95,7 @@ def test_a_motion_has_to_be_worth_more_than_rest_and_a_bending_one_than_a_rigid(
         (1.1, 0.79, 0.0, True),
         (1.1, 0.84, 0.0, False),
         (0.97, 1.0, 0.1, False),
+        (1.07, 0.92, 0.44, True),
         (0.99, 1.1, 0.7, True),
         (1.0, 1.1, 0.9, False),
     ],
