@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 DEGREE = 3  # of the polynomials of time that turn and travel follow
 SMALL_TURN = 1e-4  # square of an angle, radians, below which two terms of a series are as good as float32
-INSIDE, POINTS = (
-    (0.25, 0.75),
-    3,
-)  # of the volume along each axis: where it is looked how far it moves, at so many points
+INSIDE = 0.25, 0.75  # of the volume along each axis: where it is looked how far it moves,
+POINTS = 3  # at so many points along each axis
 PACE = 5.0  # the motion learns so many times faster than a weight of the decoder
 
 
