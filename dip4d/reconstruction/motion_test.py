@@ -203,7 +203,7 @@ class _Compared:
         """Whether the beginnings of the fits leave it open that the specimen moves."""
         if self.rigid_error < 1 - EARLY_GAIN or self.bending_error < 1 - CLEAR_GAIN:
             return True
-        return self.gain > 0 and self.agreement > EARLY_AGREEMENT
+        return self.agreement > (EARLY_AGREEMENT if self.gain > 0 else AGREEMENT)
 
     @property
     def best(self) -> RigidMotion | None:
