@@ -127,8 +127,7 @@ def compute(a: argparse.Namespace) -> dict[str, list[dict]]:
     """All curves, or those of the methods asked for, one after the other; those computed before are kept."""
     series, truth = dip4d.simulate(a.specimen, a.size, n_z=a.n_z, frames=a.frames, peak_counts=a.counts, seed=a.seed)
     series = replace(series, margin=margin_of(series))
-    path, key = results_of(a.size), f"{a.specimen} seed{a.seed}"
-    kept = json.loads(path.read_text()) if path.exists() else {}
+    path, key, kept = results_of(a.size), key_of(a), known(a.size)
     curves = kept.get(key, {}).get("curves", {})
     for name in a.only or (OURS, *CONVENTIONAL, *RIVALS):
         if name in CONVENTIONAL:
@@ -147,13 +146,23 @@ def results_of(size: int) -> Path:
     return RESULTS / f"time_to_quality-{size}.json"
 
 
-def kept(size: int, key: str) -> dict[str, list[dict]]:
-    """The curves that were computed before."""
+def key_of(a: argparse.Namespace) -> str:
+    return f"{a.specimen} seed{a.seed}"
+
+
+def known(size: int) -> dict[str, dict]:
+    """What was computed before, by `key_of`."""
     path = results_of(size)
-    known = json.loads(path.read_text()) if path.exists() else {}
-    if key not in known:
-        raise SystemExit(f"{path}: has no {key}, only {', '.join(known) or 'nothing'}; --seed and --specimen choose")
-    return known[key]["curves"]
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def computed_before(a: argparse.Namespace) -> dict[str, list[dict]]:
+    """The curves, without any work."""
+    kept, key = known(a.size), key_of(a)
+    if key not in kept:
+        there = ", ".join(kept) or "nothing"
+        raise SystemExit(f"{results_of(a.size)}: has no {key}, only {there}; --seed and --specimen choose")
+    return kept[key]["curves"]
 
 
 def draw(curves: dict[str, list[dict]], title: str, path: Path) -> None:
@@ -192,8 +201,7 @@ def main() -> None:
     p.add_argument("--only", nargs="*", default=[], help="methods")
     p.add_argument("--draw", action="store_true", help="only the figure, of what was computed before")
     a = p.parse_args()
-    key = f"{a.specimen} seed{a.seed}"
-    curves = kept(a.size, key) if a.draw else compute(a)
+    curves = computed_before(a) if a.draw else compute(a)
     if BAR in curves:
         bar = max(point["psnr"] for point in curves[BAR])
         for name, curve in curves.items():

@@ -85,6 +85,13 @@ def _fill(out, value):
 
 
 @fast_jit
+def _copy(of, out):
+    """As ``out[:] = of``, likewise."""
+    for j in range(len(out)):
+        out[j] = of[j]
+
+
+@fast_jit
 def _mix(weights, lines, out):
     """out (P,) += weights (K,) @ lines (K, P); five at a time, since `out` has to be read and written each time."""
     fives = len(weights) // 5 * 5
@@ -208,9 +215,7 @@ def _of_values(slices, of_total, through, share, apart, t, top, bottom, out):
     pixels = (bottom - top) * cols
     drawn = slices[t, top:bottom].reshape(pixels)
     if through:
-        given = of_total[t, top:bottom].reshape(pixels)
-        for j in range(pixels):
-            out[j] = given[j]
+        _copy(of_total[t, top:bottom].reshape(pixels), out)
     else:
         _fill(out, np.float32(0))
     if t > 0:
@@ -270,6 +275,4 @@ def _differentiate(
                     _mix(weights[layer, b, k, start : start + frames], of_frames[:frames], of_here[layer, k])
         for layer in range(layers):
             for k in range(here.shape[1]):
-                to = of_maps[layer, b, k, top:bottom].reshape(pixels)
-                for j in range(pixels):
-                    to[j] = of_here[layer, k, j]
+                _copy(of_here[layer, k], of_maps[layer, b, k, top:bottom].reshape(pixels))

@@ -44,16 +44,19 @@ class FreeFormMotion(RigidMotion):
 
     @torch.no_grad()
     def paths(self, tau: Tensor, *, shape: tuple[int, int, int]) -> Tensor:
-        inside = torch.linspace(*INSIDE, POINTS).to(self.turn)
-        displaced = self.displacement(tau, z=inside.expand(len(tau), -1), y=inside, x=inside)  # (n, z, y, x, 3)
-        return super().paths(tau, shape=shape) - displaced.transpose(1, 3).flatten(1, 3)
+        return super().paths(tau, shape=shape) - self._inside(tau, POINTS)
 
     @torch.no_grad()
     def bent(self, tau: Tensor) -> Tensor:
         """By how many pixels a point inside is displaced at most at tau (n,), against the mean of the points: (n,)."""
-        place = torch.linspace(*INSIDE, 5).to(self.turn)
-        displaced = self.displacement(tau, z=place.expand(len(tau), -1), y=place, x=place).flatten(1, 3)
+        displaced = self._inside(tau, 5)
         return (displaced - displaced.mean(1, keepdim=True)).norm(dim=-1).amax(1)
+
+    def _inside(self, tau: Tensor, points: int) -> Tensor:
+        """The displacement at so many points inside along each axis, x by x: (n, points^3, 3)."""
+        place = torch.linspace(*INSIDE, points).to(self.turn)
+        displaced = self.displacement(tau, z=place.expand(len(tau), -1), y=place, x=place)  # (n, z, y, x, 3)
+        return displaced.transpose(1, 3).flatten(1, 3)
 
     @torch.no_grad()
     def largest_move(self) -> float:
